@@ -1,0 +1,207 @@
+"""ONNX models through ONNX Runtime.
+
+Strings are UTF-8 text to ONNX Runtime. BF16 has no numpy type, so models with it are run through
+OrtValues and read back from their memory.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from inferd.backends.base import ModelDescription
+from inferd.backends.completion import complete, probe_batching
+from inferd.config.model import ModelConfig
+from inferd.errors import BackendError, ConfigError, InferdError, InvalidRequest, Unsupported
+from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
+from inferd.types.tensor import Array, TensorSpec
+
+_ONNX_TYPES: dict[str, DataType] = {
+    f"tensor({onnx_name})": DATATYPES[name]
+    for onnx_name, name in {
+        "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32",
+        "uint64": "UINT64", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+        "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
+    }.items()
+}  # fmt: skip
+_ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
+
+
+class OnnxInstance:
+    """One ONNX Runtime session."""
+
+    def __init__(
+        self, session: ort.InferenceSession, inputs: tuple[TensorSpec, ...], outputs: list[str]
+    ) -> None:
+        self._session: Any = session
+        self._input_names = [spec.name for spec in inputs]
+        self._output_names = outputs
+        specs = {o.name: _ONNX_TYPES[o.type] for o in session.get_outputs() if o.name in outputs}
+        self._output_types = [specs[name] for name in outputs]
+        types = {*(spec.datatype for spec in inputs), *self._output_types}
+        self._has_strings = BYTES in types
+        self._has_bf16 = BF16 in types
+        self._input_types = [spec.datatype for spec in inputs]
+
+    def run(self, inputs: list[Array]) -> list[Array]:
+        """Run one batch; see ModelInstance."""
+        if self._has_strings:
+            inputs = [
+                _decode_strings(name, array) if kind is BYTES else array
+                for name, kind, array in zip(
+                    self._input_names, self._input_types, inputs, strict=True
+                )
+            ]
+        try:
+            if self._has_bf16:
+                return self._run_ort_values(inputs)
+            feed = dict(zip(self._input_names, inputs, strict=True))
+            outputs: list[Array] = self._session.run(self._output_names, feed)
+        except InferdError:
+            raise
+        except Exception as error:
+            raise _translate(error) from error
+        if self._has_strings:
+            outputs = [
+                _encode_strings(array) if kind is BYTES else array
+                for kind, array in zip(self._output_types, outputs, strict=True)
+            ]
+        return outputs
+
+    def _run_ort_values(self, inputs: list[Array]) -> list[Array]:
+        feed = {}
+        for name, kind, array in zip(self._input_names, self._input_types, inputs, strict=True):
+            array = np.ascontiguousarray(array)
+            feed[name] = (
+                ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+                if kind is BF16
+                else ort.OrtValue.ortvalue_from_numpy(array)
+            )
+        values = self._session.run_with_ort_values(self._output_names, feed)
+        return [
+            _read_bf16(value) if kind is BF16 else value.numpy()
+            for kind, value in zip(self._output_types, values, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Drop the session; ONNX Runtime frees its arena with it."""
+        self._session = None
+
+
+class OnnxModel:
+    """An ONNX file and the options its sessions are made with."""
+
+    def __init__(self, path: Path, config: ModelConfig, threads: int) -> None:
+        self._path = path
+        self._options = _session_options(config, threads)
+        first = self._open_session()
+        inputs = [_spec(argument) for argument in first.get_inputs()]
+        outputs = [_spec(argument) for argument in first.get_outputs()]
+        max_batch_size, notes = config.max_batch_size, [f"{threads} intra-op threads an instance"]
+        if max_batch_size is None:
+            probe = OnnxInstance(first, tuple(inputs), [spec.name for spec in outputs])
+            max_batch_size, note = probe_batching(probe.run, inputs, outputs)
+            notes.append(note)
+        self.description: ModelDescription = complete(
+            config, OnnxRuntimeBackend.platform, OnnxRuntimeBackend.name, inputs, outputs,
+            max_batch_size, notes,
+        )  # fmt: skip
+        self._first: ort.InferenceSession | None = first
+
+    def create_instance(self) -> OnnxInstance:
+        """The first instance takes the session that described the model, later ones open theirs."""
+        session, self._first = self._first or self._open_session(), None
+        outputs = [spec.name for spec in self.description.outputs]
+        return OnnxInstance(session, self.description.inputs, outputs)
+
+    def close(self) -> None:
+        """Drop a session that no instance took."""
+        self._first = None
+
+    def _open_session(self) -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(
+                str(self._path), self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime cannot load {self._path.name}: {error}") from error
+
+
+class OnnxRuntimeBackend:
+    """Opens `.onnx` files."""
+
+    name = "onnxruntime"
+    platform = "onnxruntime_onnx"
+    default_filename = "model.onnx"
+
+    def open(self, path: Path, config: ModelConfig, threads: int) -> OnnxModel:
+        """Open a model file; see Backend."""
+        return OnnxModel(path, config, threads)
+
+
+def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
+    """Triton's parameter names for the ONNX Runtime backend override what inferd chose."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = _count(config, "intra_op_thread_count", threads)
+    options.inter_op_num_threads = _count(config, "inter_op_thread_count", 1)
+    # Workers that spin between batches would take the event loop's core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _count(config: ModelConfig, name: str, default: int) -> int:
+    text = config.parameter(name, str(default))
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise ConfigError(f"is '{text}', expected a whole number", field=f"parameters.{name}")
+    return count or default
+
+
+def _spec(argument: Any) -> TensorSpec:
+    datatype = _ONNX_TYPES.get(argument.type)
+    if datatype is None:
+        raise Unsupported(f"tensor '{argument.name}' has type {argument.type}, which has no "
+                          "datatype in the Open Inference Protocol")  # fmt: skip
+    shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in argument.shape)
+    return TensorSpec(argument.name, datatype, shape)
+
+
+def _decode_strings(name: str, array: Array) -> Array:
+    try:
+        flat = [value.decode() for value in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"input '{name}' has an element that is not UTF-8 text, which this model needs: {error}"
+        ) from error
+    decoded: Array = np.empty(len(flat), dtype=object)
+    decoded[:] = flat
+    return decoded.reshape(array.shape)
+
+
+def _encode_strings(array: Array) -> Array:
+    encoded: Array = np.empty(array.size, dtype=object)
+    encoded[:] = [str(value).encode() for value in array.ravel().tolist()]
+    return encoded.reshape(array.shape)
+
+
+def _read_bf16(value: Any) -> Array:
+    """A copy of the bits; the memory is the OrtValue's."""
+    shape = tuple(value.shape())
+    size = int(np.prod(shape))
+    if not size:
+        return np.zeros(shape, np.uint16)
+    bits = bytearray(ctypes.string_at(value.data_ptr(), size * 2))
+    return np.frombuffer(bits, np.uint16).reshape(shape)
+
+
+def _translate(error: Exception) -> InferdError:
+    """ONNX Runtime's INVALID_ARGUMENT is about the values it was given: the caller's."""
+    if type(error).__name__ == "InvalidArgument":
+        return InvalidRequest(f"onnx runtime error 2: {error}")
+    return BackendError(f"onnx runtime error: {error}")

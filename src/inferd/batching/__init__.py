@@ -1,0 +1,5 @@
+"""How requests become batches: a bounded queue, a policy that decides, batches that merge and
+split, and the DynamicBatcher that joins them to whatever runs a batch.
+
+This room refuses to know models, protocols and files. Only `batcher.py` sees an event loop.
+"""

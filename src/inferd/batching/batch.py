@@ -1,0 +1,60 @@
+"""A batch: requests that run together, merged on the way in and split on the way out.
+
+Pure numpy. It refuses to know how a batch is run or why it was closed.
+"""
+
+import numpy as np
+
+from inferd.batching.queue import QueuedRequest
+from inferd.errors import BackendError
+from inferd.types.tensor import Array
+
+
+class Batch:
+    """Requests that run together; `rows` is their number of rows in all.
+
+    `start_ns` is when it was handed to an instance, on `time.perf_counter_ns`.
+    """
+
+    __slots__ = ("items", "rows", "start_ns")
+
+    def __init__(self, items: list[QueuedRequest], rows: int) -> None:
+        self.items = items
+        self.rows = rows
+        self.start_ns = 0
+
+    def merge(self) -> list[Array]:
+        """The inputs of all requests, joined along the first dimension, in the model's order."""
+        items = self.items
+        if len(items) == 1:
+            return items[0].arrays
+        columns = zip(*[item.arrays for item in items], strict=True)
+        return [np.concatenate(column) for column in columns]
+
+    def split(self, outputs: list[Array]) -> list[list[Array]]:
+        """The outputs of each request: views of `outputs`, in the order of `items`.
+
+        Raises BackendError when an output's first dimension is not the batch's rows.
+        """
+        if len(self.items) == 1:
+            return [outputs]
+        for index, output in enumerate(outputs):
+            if output.ndim == 0 or output.shape[0] != self.rows:
+                raise BackendError(
+                    f"the model returned shape {list(output.shape)} in output {index} for a batch "
+                    f"of {self.rows}: its outputs do not keep the batch dimension; set "
+                    "max_batch_size: 0 in its configuration"
+                )
+        parts = []
+        start = 0
+        for item in self.items:
+            end = start + item.rows
+            parts.append([output[start:end] for output in outputs])
+            start = end
+        return parts
+
+    def halves(self) -> "list[Batch]":
+        """Two smaller batches; only for a batch of two requests or more."""
+        middle = len(self.items) // 2
+        first, second = self.items[:middle], self.items[middle:]
+        return [Batch(part, sum(item.rows for item in part)) for part in (first, second)]

@@ -1,0 +1,338 @@
+"""The DynamicBatcher: takes requests in, asks the policy, hands batches to whatever runs them, and
+answers each request exactly once.
+
+All of it runs on the event loop's thread. What it refuses to know: which model this is, how a batch
+is run (`BatchRunner`), and which protocol asked.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferd.batching.batch import Batch
+from inferd.batching.policy import BatchPolicy, CloseReason, Wait
+from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest, RequestGroup, RequestQueue
+from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
+from inferd.observability.statistics import FailureReason, ModelStatistics
+from inferd.types.inference import InferenceResponse
+from inferd.types.tensor import Array, Tensor, TensorSpec
+
+_clock_ns = time.perf_counter_ns
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What came of a batch: outputs in the model's order, or the error; times in nanoseconds."""
+
+    outputs: list[Array] | None
+    error: InferdError | None
+    input_ns: int
+    infer_ns: int
+
+
+class BatchRunner(Protocol):
+    """Whatever runs batches. Called on the loop's thread only."""
+
+    def available(self) -> bool:
+        """Whether a batch handed over now starts at once."""
+
+    def run(self, batch: Batch, done: Callable[[Batch, BatchResult], None]) -> None:
+        """Run a batch and call `done` on the loop's thread, perhaps before returning."""
+
+    def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
+        """Run merged inputs before returning; None when that is not possible or would take long."""
+
+    def drain_rate(self) -> float:
+        """Rows a second that it gets through when busy; 0 while unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """How a queue treats its requests; see ModelQueuePolicy for the meaning of the fields."""
+
+    max_queue_size: int
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = True
+    preserve_ordering: bool = False
+
+    def timeout_us(self, asked_us: int) -> int:
+        """How long a request may wait; what it asks for can only shorten the default."""
+        if asked_us <= 0 or not self.allow_timeout_override:
+            return self.default_timeout_us
+        return min(asked_us, self.default_timeout_us) if self.default_timeout_us else asked_us
+
+
+class DynamicBatcher:
+    """One queue in front of one BatchRunner."""
+
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        options: QueueOptions,
+        outputs: tuple[TensorSpec, ...],
+        runner: BatchRunner,
+        statistics: ModelStatistics,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        version: str,
+    ) -> None:
+        self.policy = policy
+        self.options = options
+        self.queue = RequestQueue(options.max_queue_size)
+        self.running = 0
+        """Batches handed to the runner and not back yet."""
+        self.in_flight = 0
+        """Requests accepted and not ended."""
+        self._outputs = outputs
+        self._all_outputs = range(len(outputs))
+        self._runner = runner
+        self._statistics = statistics
+        self._loop = loop
+        self._name = name
+        self._version = version
+        self._dispatch_due = False
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._retries: deque[Batch] = deque()
+        self._order: deque[QueuedRequest] | None = deque() if options.preserve_ordering else None
+        self._idle: asyncio.Event | None = None
+        self._may_skip_queue = (
+            policy.max_batch_size > 0
+            and not policy.max_queue_delay_ns
+            and not policy.preferred_batch_size
+            and not options.default_timeout_us
+            and not options.preserve_ordering
+        )
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def enqueue(self, item: QueuedRequest) -> None:
+        """Queue a request; raises Overloaded at once when the queue is full.
+
+        What comes in one turn of the loop is looked at together at the end of the turn.
+        """
+        request = item.request
+        try:
+            self.queue.push(item)
+        except Overloaded as error:
+            self._statistics.failed("REJECTED", _clock_ns() - item.arrival_ns)
+            error.retry_after_s = self._retry_after_s()
+            raise
+        self.in_flight += 1
+        item.on_cancel = self.cancel
+        if self._order is not None:
+            self._order.append(item)
+        timeout_us = self.options.timeout_us(request.timeout_us)
+        if timeout_us or request.deadline_ns:
+            self._set_timers(item, timeout_us, request.deadline_ns)
+        if not self._dispatch_due:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def cancel(self, item: QueuedRequest) -> None:
+        """Give a request up: its caller has left and `on_done` is not called.
+
+        Queued work is removed at once; running work goes on for its neighbours' sake.
+        """
+        if item.stage is DONE:
+            return
+        if item.stage is QUEUED:
+            self.queue.remove(item)
+        self._end(item, None, "CANCELED")
+
+    def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
+        """Run `rows` requests of one row each, which came together and are merged already.
+
+        Returns the merged outputs, or None, with nothing done, when they have to queue: others
+        wait, no instance is free, a batch takes long, the policy wants a say, or the run failed
+        and each must be tried by itself.
+        """
+        if not self._may_skip_queue or self.queue.size or self._retries:
+            return None
+        start_ns = _clock_ns()
+        result = self._runner.run_now(inputs, rows)
+        if result is None or result.outputs is None:
+            return None
+        if any(output.shape[:1] != (rows,) for output in result.outputs):
+            return None
+        end_ns = _clock_ns()
+        statistics = self._statistics
+        full = rows == self.policy.max_batch_size
+        statistics.batch_closed("full" if full else "available")
+        statistics.executed(
+            rows, rows, result.input_ns, result.infer_ns, 0, int(time.time() * 1000)
+        )
+        statistics.succeeded([arrival_ns] * rows, start_ns, end_ns)
+        return result.outputs
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or running. The caller has stopped adding."""
+        while self.queue.size or self.running or self._retries:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+
+    def _retry_after_s(self) -> float:
+        rate = self._runner.drain_rate()
+        return min(max(self.queue.rows / rate, 1.0), 60.0) if rate else 1.0
+
+    # -- timers ----------------------------------------------------------------------------------
+
+    def _set_timers(self, item: QueuedRequest, timeout_us: int, deadline_ns: int) -> None:
+        item.timers = []
+        if timeout_us:
+            timer = self._loop.call_later(timeout_us / 1e6, self._expire_queued, item)
+            item.timers.append(timer.cancel)
+        if deadline_ns:
+            left_s = max(0.0, (deadline_ns - _clock_ns()) / 1e9)
+            item.timers.append(self._loop.call_later(left_s, self._expire, item).cancel)
+
+    def _expire_queued(self, item: QueuedRequest) -> None:
+        if item.stage is QUEUED:
+            self._expire(item)
+
+    def _expire(self, item: QueuedRequest) -> None:
+        if item.stage is DONE:
+            return
+        if item.stage is QUEUED:
+            self.queue.remove(item)
+        self._end(item, RequestTimeout("Request timeout expired"), "REJECTED")
+
+    # -- dispatch --------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        self._dispatch_due = False
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+        runner = self._runner
+        while self._retries and runner.available():
+            self._start(self._retries.popleft(), "retry")
+        while self.queue.size and runner.available():
+            batch, reason = self._next_batch()
+            if batch is None:
+                return
+            self._start(batch, reason)
+
+    def _next_batch(self) -> tuple[Batch | None, CloseReason]:
+        """The batch to run now, taken out of the queue; None sets a timer for the next look."""
+        groups = self.queue.groups
+        others_wait = len(groups) > 1
+        order = sorted(groups.items(), key=_by_age) if others_wait else groups.items()
+        now_ns = _clock_ns()
+        until_ns = 0
+        for key, group in order:
+            decision = self.policy.decide(
+                group.sizes(), group.oldest_arrival_ns, now_ns, others_wait
+            )
+            if not isinstance(decision, Wait):
+                items = self.queue.take(key, decision.count)
+                return Batch(items, sum([item.rows for item in items])), decision.reason
+            until_ns = min(until_ns or decision.until_ns, decision.until_ns)
+        delay_s = max(0.0, (until_ns - now_ns) / 1e9)
+        self._delay_timer = self._loop.call_later(delay_s, self._dispatch)
+        return None, "delay"
+
+    def _start(self, batch: Batch, reason: CloseReason) -> None:
+        batch.start_ns = _clock_ns()
+        for item in batch.items:
+            if item.stage is QUEUED:
+                item.stage = RUNNING
+        self._statistics.batch_closed(reason)
+        self.running += 1
+        self._runner.run(batch, self._finished)
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def _finished(self, batch: Batch, result: BatchResult) -> None:
+        self.running -= 1
+        split_start_ns = _clock_ns()
+        error = result.error
+        parts: list[list[Array]] = []
+        if error is None:
+            try:
+                parts = batch.split(result.outputs or [])
+            except BackendError as split_error:
+                error = split_error
+        if error is not None:
+            self._failed(batch, error)
+        else:
+            end_ns = _clock_ns()
+            self._statistics.executed(
+                len(batch.items), batch.rows, result.input_ns, result.infer_ns,
+                end_ns - split_start_ns, int(time.time() * 1000),
+            )  # fmt: skip
+            self._answer(batch, parts, end_ns)
+        if self.queue.size or self._retries:
+            if not self._dispatch_due:
+                self._dispatch_due = True
+                self._loop.call_soon(self._dispatch)
+        elif self._idle is not None and not self.running:
+            self._idle.set()
+
+    def _failed(self, batch: Batch, error: InferdError) -> None:
+        """One bad request must not fail its neighbours: halve the batch until it stands alone."""
+        waiting = [item for item in batch.items if item.stage is not DONE]
+        if len(batch.items) > 1 and waiting:
+            self._retries.extend(batch.halves())
+            return
+        for item in waiting:
+            self._end(item, error, "BACKEND")
+
+    def _answer(self, batch: Batch, parts: list[list[Array]], end_ns: int) -> None:
+        specs = self._outputs
+        arrivals_ns = []
+        for item, arrays in zip(batch.items, parts, strict=True):
+            if item.stage is DONE:
+                continue
+            arrivals_ns.append(item.arrival_ns)
+            tensors = [
+                Tensor(specs[i].name, specs[i].datatype, arrays[i])
+                for i in item.outputs or self._all_outputs
+            ]
+            response = InferenceResponse(self._name, self._version, tensors, item.request.id)
+            if item.timers is None and self._order is None:
+                # As `_end` does, without its cases: nearly every answer comes this way.
+                item.stage = DONE
+                self.in_flight -= 1
+                item.on_done(response)
+            else:
+                self._end(item, response, None)
+        self._statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
+
+    def _end(
+        self,
+        item: QueuedRequest,
+        result: InferenceResponse | InferdError | None,
+        reason: FailureReason | None,
+    ) -> None:
+        """The one place where a request ends; `result` None tells nobody."""
+        item.stage = DONE
+        self.in_flight -= 1
+        if reason is not None:
+            self._statistics.failed(reason, _clock_ns() - item.arrival_ns)
+        if item.timers is not None:
+            for cancel in item.timers:
+                cancel()
+            item.timers = None
+        if self._order is None:
+            if result is not None:
+                item.on_done(result)
+        else:
+            item.result = result
+            self._release()
+        if self._idle is not None and not (self.queue.size or self.running or self._retries):
+            self._idle.set()
+
+    def _release(self) -> None:
+        """Answer in order of arrival: what is done behind something that is not, waits."""
+        order = self._order
+        while order and order[0].stage is DONE:
+            item = order.popleft()
+            if item.result is not None:
+                item.on_done(item.result)
+
+
+def _by_age(entry: tuple[Hashable, RequestGroup]) -> int:
+    return entry[1].oldest_arrival_ns

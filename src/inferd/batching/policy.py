@@ -1,0 +1,72 @@
+"""When a batch is closed and how much goes into it. Pure: sizes and times in, a decision out.
+
+Names and meaning of the options are Triton's dynamic batcher's. What differs is the default: no
+delay is ever added, a batch is whatever waits when an instance is free.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+CloseReason = Literal["full", "preferred", "delay", "available", "mismatch", "unbatched", "retry"]
+"""Why a batch was closed: it could take no more; it reached a preferred size; its oldest request
+had waited long enough; an instance was free; the rest that waits cannot share it; the model takes
+one request at a time; it is a part of a batch that failed."""
+
+CLOSE_REASONS: tuple[CloseReason, ...] = (
+    "full", "preferred", "delay", "available", "mismatch", "unbatched", "retry",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Run the first `count` requests of the group now."""
+
+    count: int
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask again at `until_ns`, or when another request comes."""
+
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How requests become batches; `max_batch_size` 0 or 1 is no batching of several requests."""
+
+    max_batch_size: int
+    preferred_batch_size: tuple[int, ...] = ()
+    max_queue_delay_ns: int = 0
+
+    def decide(
+        self, sizes: Iterable[int], oldest_arrival_ns: int, now_ns: int, others_wait: bool = False
+    ) -> Close | Wait:
+        """Decide for one group of requests that may share a batch.
+
+        `sizes` are the rows of each waiting request in order of arrival, at least one; a request
+        never has more rows than `max_batch_size`. `others_wait` says that requests which cannot
+        share the batch wait too.
+        """
+        if self.max_batch_size <= 0:
+            return Close(1, "unbatched")
+        count = rows = preferred_count = 0
+        full = False
+        for size in sizes:
+            if rows + size > self.max_batch_size:
+                full = True
+                break
+            rows += size
+            count += 1
+            if rows in self.preferred_batch_size:
+                preferred_count = count
+        if preferred_count:
+            return Close(preferred_count, "preferred")
+        if full or rows == self.max_batch_size:
+            return Close(count, "full")
+        if self.max_queue_delay_ns:
+            until_ns = oldest_arrival_ns + self.max_queue_delay_ns
+            return Wait(until_ns) if now_ns < until_ns else Close(count, "delay")
+        return Close(count, "mismatch" if others_wait else "available")

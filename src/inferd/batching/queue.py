@@ -1,0 +1,122 @@
+"""The one queue of a model: bounded, first in first out, grouped by what may share a batch.
+
+Pure: no clock, no loop. The caller passes the time in and cancels timers itself.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from enum import IntEnum
+
+import msgspec
+
+from inferd.errors import InferdError, Overloaded
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.tensor import Array
+
+OnDone = Callable[[InferenceResponse | InferdError], None]
+
+
+class Stage(IntEnum):
+    """Where a queued request is; it only moves forward."""
+
+    QUEUED = 0
+    RUNNING = 1
+    DONE = 2
+
+
+QUEUED, RUNNING, DONE = Stage.QUEUED, Stage.RUNNING, Stage.DONE
+
+
+class QueuedRequest(msgspec.Struct, eq=False):
+    """A validated request on its way through the batcher.
+
+    `arrays` are its inputs in the model's order, `rows` the size of its batch dimension (1 for a
+    model without one), `key` equal for requests that may share a batch. `outputs` are the indices
+    of the model's outputs that the caller wants, None for all. `on_done` is called exactly once,
+    unless the request is cancelled. Times are `time.perf_counter_ns`.
+    """
+
+    request: InferenceRequest
+    arrays: list[Array]
+    rows: int
+    key: Hashable
+    outputs: tuple[int, ...] | None
+    on_done: OnDone
+    arrival_ns: int
+    stage: Stage = QUEUED
+    timers: list[Callable[[], object]] | None = None
+    result: InferenceResponse | InferdError | None = None
+    on_cancel: "Callable[[QueuedRequest], None] | None" = None
+    """Set by whoever holds the request."""
+
+    def cancel(self) -> None:
+        """The caller has left: harmless after the answer."""
+        if self.on_cancel is not None:
+            self.on_cancel(self)
+
+
+class RequestGroup:
+    """Queued requests that may share a batch, in order of arrival."""
+
+    __slots__ = ("items", "rows")
+
+    def __init__(self) -> None:
+        # An OrderedDict is a queue with removal from the middle in constant time.
+        self.items: OrderedDict[QueuedRequest, None] = OrderedDict()
+        self.rows = 0
+
+    @property
+    def oldest_arrival_ns(self) -> int:
+        """When the first of the group arrived; the group must not be empty."""
+        return next(iter(self.items)).arrival_ns
+
+    def sizes(self) -> Iterator[int]:
+        """The rows of each request, in order of arrival."""
+        return (item.rows for item in self.items)
+
+
+class RequestQueue:
+    """A bounded queue of requests in groups; `max_size` counts requests."""
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self.size = 0
+        self.rows = 0
+        self.groups: dict[Hashable, RequestGroup] = {}
+
+    def push(self, item: QueuedRequest) -> None:
+        """Add a request at the end of its group; raises Overloaded when the queue is full."""
+        if self.size >= self.max_size:
+            raise Overloaded("Exceeds maximum queue size")
+        group = self.groups.get(item.key)
+        if group is None:
+            group = self.groups[item.key] = RequestGroup()
+        group.items[item] = None
+        group.rows += item.rows
+        self.size += 1
+        self.rows += item.rows
+
+    def remove(self, item: QueuedRequest) -> None:
+        """Take one waiting request out, wherever it stands."""
+        group = self.groups[item.key]
+        del group.items[item]
+        self._account(item.key, group, 1, item.rows)
+
+    def take(self, key: Hashable, count: int) -> list[QueuedRequest]:
+        """Take the first `count` requests of a group."""
+        group = self.groups[key]
+        items = group.items
+        if count == len(items):
+            taken = list(items)
+            items.clear()
+        else:
+            taken = [items.popitem(last=False)[0] for _ in range(count)]
+        self._account(key, group, count, sum([item.rows for item in taken]))
+        return taken
+
+    def _account(self, key: Hashable, group: RequestGroup, count: int, rows: int) -> None:
+        group.rows -= rows
+        self.size -= count
+        self.rows -= rows
+        if not group.items:
+            del self.groups[key]

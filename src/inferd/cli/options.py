@@ -1,0 +1,90 @@
+"""The command line of ServerConfig, generated from its fields: `http_port` is `--http-port`.
+
+Names, types, defaults and help are ServerConfig's; which values are right is said by it as well
+(`config/load.py`), so that a wrong port is the same error from wherever it came.
+"""
+
+import os
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from inferd.config.load import LoadedConfig, load_server_config, option_name
+from inferd.config.server import ServerConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_CONFIG_FILE: Final = "config_file"
+
+
+def server_options(command: Command) -> Command:
+    """Give a command `PATH...`, `--config` and an option for each field of ServerConfig."""
+    fields = msgspec.structs.fields(ServerConfig)
+    hints = get_type_hints(ServerConfig, include_extras=True)
+    for field in reversed(fields):
+        if field.name == "paths":
+            continue
+        command = _option(field.name, hints[field.name], field.default)(command)
+    command = click.option(
+        "--config",
+        _CONFIG_FILE,
+        metavar="FILE",
+        help="Read fields from this .yaml, .json or .toml file (or INFERD_CONFIG).",
+    )(command)
+    return click.argument("paths", nargs=-1, metavar="PATH...")(command)
+
+
+def load_from(context: click.Context) -> LoadedConfig:
+    """The configuration for a command with `server_options`; what was not typed is not passed."""
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if name in ServerConfig.__struct_fields__
+        and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return load_server_config(given, context.params[_CONFIG_FILE], os.environ)
+
+
+def _option(name: str, hint: Any, default: object) -> Callable[[Command], Command]:
+    hint, metas = (get_args(hint)[0], get_args(hint)[1:]) if _annotated(hint) else (hint, ())
+    said = (meta.description for meta in metas if isinstance(meta, msgspec.Meta))
+    text = next((description for description in said if description), None)
+    spelled = option_name(name)
+    if hint is bool:
+        spelled = f"{spelled}/{option_name(name, False)}"
+    multiple = get_origin(hint) is tuple
+    return click.option(
+        spelled,
+        name,
+        type=_click_type(get_args(hint)[0] if multiple else hint),
+        multiple=multiple,
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+def _click_type(hint: Any) -> "click.ParamType[Any]":
+    if _annotated(hint):
+        hint = get_args(hint)[0]
+    if get_origin(hint) is UnionType:  # `str | None`: what can be typed is the first
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    return _TYPES[hint]
+
+
+def _annotated(hint: Any) -> bool:
+    return get_origin(hint) is Annotated
+
+
+_TYPES: Final["dict[Any, click.ParamType[Any]]"] = {
+    str: click.STRING,
+    int: click.INT,
+    float: click.FLOAT,
+    bool: click.BOOL,
+}

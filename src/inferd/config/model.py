@@ -1,0 +1,164 @@
+"""What a model's configuration can say, spelled in Triton's field names, one frozen struct a
+message. Source: Triton's `model_config.proto`.
+
+An unknown field is an error; a field of Triton's that inferd does not have yet is one too, and says
+so (`NOT_YET`). This module refuses to read files (`load.py`) and to know what a model really is
+(the backend completes what is not said).
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1)]
+TypeName = Literal[
+    "TYPE_BOOL", "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8",
+    "TYPE_INT16", "TYPE_INT32", "TYPE_INT64", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_STRING",
+    "TYPE_BF16",
+]  # fmt: skip
+
+NOT_YET = frozenset(
+    {
+        "sequence_batching", "ensemble_scheduling", "scheduling_choice", "response_cache",
+        "model_transaction_policy", "model_repository_agents", "batch_input", "batch_output",
+        "model_operations", "optimization", "cc_model_filenames", "metric_tags", "model_metrics",
+        "priority_levels", "default_priority_level", "priority_queue_policy", "gpus",
+        "secondary_devices", "profile", "passive", "host_policy", "rate_limiter",
+        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action",
+    }
+)  # fmt: skip
+"""Fields of Triton's model configuration that inferd knows of and does not act on yet."""
+
+
+class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class ModelInput(_Config, frozen=True):
+    """An input; `dims` leave the batch dimension out when `max_batch_size` is 1 or more."""
+
+    name: Name
+    data_type: TypeName
+    dims: tuple[int, ...]
+    format: Literal["FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW"] = "FORMAT_NONE"
+    optional: bool = False
+
+
+class ModelOutput(_Config, frozen=True):
+    """An output; `label_filename` (beside the config file) names classes, one a line."""
+
+    name: Name
+    data_type: TypeName
+    dims: tuple[int, ...]
+    label_filename: str = ""
+
+
+class ModelInstanceGroup(_Config, frozen=True):
+    """`count` copies of the model on one kind of device."""
+
+    name: str = ""
+    kind: Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU", "KIND_MODEL"] = "KIND_AUTO"
+    count: Annotated[int, Meta(ge=1, le=1024)] = 1
+
+
+class ModelQueuePolicy(_Config, frozen=True):
+    """How long a request may wait, and how many may.
+
+    `default_timeout_microseconds` 0 is no limit; `max_queue_size` 0 takes inferd's default bound
+    (Triton: no bound). `allow_timeout_override` lets a request shorten, never lengthen, its wait.
+    """
+
+    default_timeout_microseconds: Count = 0
+    allow_timeout_override: bool = True
+    max_queue_size: Count = 0
+
+
+class ModelDynamicBatching(_Config, frozen=True):
+    """How requests become batches.
+
+    `max_queue_delay_microseconds` 0: a batch is whatever waits when an instance is free.
+    """
+
+    preferred_batch_size: tuple[Annotated[int, Meta(ge=1)], ...] = ()
+    max_queue_delay_microseconds: Count = 0
+    preserve_ordering: bool = False
+    default_queue_policy: ModelQueuePolicy = ModelQueuePolicy()
+
+
+class Latest(_Config, frozen=True):
+    """Serve the `num_versions` highest versions."""
+
+    num_versions: Annotated[int, Meta(ge=1)] = 1
+
+
+class All(_Config, frozen=True):
+    """Serve every version."""
+
+
+class Specific(_Config, frozen=True):
+    """Serve exactly these versions."""
+
+    versions: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)]
+
+
+class ModelVersionPolicy(_Config, frozen=True):
+    """Which of the versions in the repository are served; at most one field is set."""
+
+    latest: Latest | None = None
+    all: All | None = None
+    specific: Specific | None = None
+
+
+class WarmupInput(_Config, frozen=True):
+    """Data for one input of a warm-up request; `dims` leave the batch dimension out."""
+
+    data_type: TypeName
+    dims: tuple[Annotated[int, Meta(ge=0)], ...]
+    zero_data: bool = False
+    random_data: bool = False
+
+
+class ModelWarmup(_Config, frozen=True):
+    """Requests that are run before the model is ready; batch_size 0 is a model without batching."""
+
+    name: str = ""
+    batch_size: Count = 1
+    inputs: dict[str, WarmupInput] = {}
+    count: Annotated[int, Meta(ge=1)] = 1
+
+
+class ModelConfig(_Config, frozen=True):
+    """Everything a model's configuration can say.
+
+    `max_batch_size` None leaves the choice to the backend: a default bound where the model's first
+    dimension is free on every input and output, no batching where it is not. `dynamic_batching`
+    None means the defaults of ModelDynamicBatching.
+    """
+
+    name: str = ""
+    platform: str = ""
+    backend: str = ""
+    default_model_filename: str = ""
+    max_batch_size: Count | None = None
+    input: tuple[ModelInput, ...] = ()
+    output: tuple[ModelOutput, ...] = ()
+    instance_group: tuple[ModelInstanceGroup, ...] = ()
+    dynamic_batching: ModelDynamicBatching | None = None
+    version_policy: ModelVersionPolicy = ModelVersionPolicy()
+    model_warmup: tuple[ModelWarmup, ...] = ()
+    parameters: dict[str, Any] = {}
+    required: bool = True
+
+    @property
+    def instance_count(self) -> int:
+        """How many copies of the model run side by side, at least 1."""
+        return sum(group.count for group in self.instance_group) or 1
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """A parameter as text, written plainly or in Triton's form `{string_value: ...}`."""
+        value = self.parameters.get(name, default)
+        if isinstance(value, dict):
+            value = value.get("string_value", default)
+        return str(value)

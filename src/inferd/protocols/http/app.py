@@ -1,0 +1,79 @@
+"""The ASGI application of the cold routes, and the handler that sends each request its way."""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from inferd.protocols.http.asgi import AsgiApp, AsgiExchange
+from inferd.protocols.http.connection import (
+    Exchange,
+    Handler,
+    HttpConnection,
+    HttpRequest,
+    RequestHead,
+)
+from inferd.protocols.http.docs import docs_page
+from inferd.protocols.http.errors import error_body
+from inferd.protocols.http.oip.infer import InferRoute
+from inferd.protocols.http.oip.openapi import openapi_document
+from inferd.protocols.http.oip.routes import OipRoutes, json_response
+from inferd.protocols.http.request_id import request_id
+from inferd.serving.control_plane import ControlPlane
+from inferd.serving.data_plane import DataPlane
+
+RenderMetrics = Callable[[], bytes]
+
+
+def create_app(data: DataPlane, control: ControlPlane, metrics: RenderMetrics) -> AsgiApp:
+    """Every route but inference."""
+
+    async def metrics_page(request: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(request: Request) -> Response:
+        return json_response(openapi_document())
+
+    async def docs(request: Request) -> Response:
+        return Response(docs_page(openapi_document()), media_type="text/html; charset=utf-8")
+
+    return Starlette(
+        routes=[
+            *OipRoutes(data, control).routes(),
+            Route("/metrics", metrics_page),
+            Route("/openapi.json", openapi),
+            Route("/docs", docs),
+        ],
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    message = {
+        404: f"no such path: {path}; /docs lists what there is",
+        405: f"{request.method} is not allowed on {path}",
+    }.get(error.status_code, error.detail)
+    return Response(
+        error_body(message), error.status_code, error.headers, media_type="application/json"
+    )
+
+
+class RequestRouter:
+    """Inference takes the direct path, everything else goes to the ASGI application."""
+
+    def __init__(self, infer: InferRoute, app: AsgiApp) -> None:
+        self._infer = infer
+        self._app = app
+
+    def __call__(self, head: RequestHead) -> Handler:
+        """A Route."""
+        return self._infer.handler(head) or self._start_asgi
+
+    def _start_asgi(self, connection: HttpConnection, request: HttpRequest) -> Exchange:
+        sent = request.head.fields.get(b"x-request-id")
+        return AsgiExchange(self._app, connection, request, request_id(sent))

@@ -1,0 +1,57 @@
+"""gzip and deflate bodies, in and out, within a size limit. Pure."""
+
+import zlib
+
+from inferd.errors import InvalidRequest, PayloadTooLarge, Unsupported
+
+MIN_COMPRESS_BYTES = 1024
+"""Smaller answers are sent as they are: compressing them costs more than it saves."""
+
+_LEVEL = 1
+_WBITS = {"gzip": 31, "deflate": 15}
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """The decompressed body; raises Unsupported, InvalidRequest, PayloadTooLarge."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    wbits = _WBITS.get(encoding)
+    if wbits is None:
+        raise Unsupported(f"Content-Encoding '{encoding}' is not supported; use gzip or deflate")
+    if encoding == "deflate" and not _has_zlib_header(body):
+        wbits = -15
+    stream = zlib.decompressobj(wbits)
+    try:
+        plain = stream.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise InvalidRequest(f"request body is not valid {encoding} data: {error}") from error
+    if len(plain) > max_bytes:
+        raise PayloadTooLarge(
+            f"decompressed request body exceeds the maximum allowed input size of {max_bytes} bytes"
+        )
+    if not stream.eof:
+        raise InvalidRequest(f"request body is truncated {encoding} data")
+    return plain
+
+
+def choose_encoding(accept: bytes) -> str:
+    """The encoding to answer with, by an Accept-Encoding header; empty is none."""
+    offers = {}
+    for part in accept.decode("latin-1").lower().split(","):
+        name, _, options = part.strip().partition(";")
+        offers[name.strip()] = options.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    for encoding in ("gzip", "deflate"):
+        if offers.get(encoding):
+            return encoding
+    return ""
+
+
+def compress(body: bytes, encoding: str) -> bytes:
+    """The compressed body, fast rather than small."""
+    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WBITS[encoding])
+    return stream.compress(body) + stream.flush()
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0

@@ -1,0 +1,264 @@
+"""The direct path of inference: no task, no framework, one callback from request to answer.
+
+A request takes the long way, through a thread, only when its JSON is large or its body compressed,
+so that it does not hold up the others.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from urllib.parse import unquote
+
+from inferd.batching.queue import QueuedRequest
+from inferd.errors import InferdError, InvalidRequest
+from inferd.protocols.http.compression import (
+    MIN_COMPRESS_BYTES,
+    choose_encoding,
+    compress,
+    decompress,
+)
+from inferd.protocols.http.connection import (
+    Handler,
+    Headers,
+    HttpConnection,
+    HttpRequest,
+    RequestHead,
+)
+from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.oip.express import ExpressLane
+from inferd.protocols.http.oip.raw_request import decode_raw
+from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
+from inferd.protocols.http.oip.response_codec import encode_response
+from inferd.protocols.http.request_id import request_id
+from inferd.serving.data_plane import DataPlane
+from inferd.types.inference import InferenceRequest, InferenceResponse
+
+_log = logging.getLogger("inferd.http")
+
+_PATH = re.compile(rb"/v2/models/([^/?]+)(?:/versions/([^/?]+))?/infer(?:\?.*)?")
+_MAX_LANES = 4096
+
+OFFLOAD_BYTES = 256 * 1024
+"""JSON larger than this is decoded, and answers larger than this compressed, on a thread."""
+
+DEADLINE_HEADER = b"x-request-timeout-ms"
+
+_NOT_EXPRESS = {
+    b"inference-header-content-length", b"content-encoding", b"accept-encoding", b"x-request-id",
+    DEADLINE_HEADER,
+}  # fmt: skip
+"""Headers that change how a request is read or answered."""
+
+Decoded = tuple[InferenceRequest, OutputForm]
+
+
+class InferRoute:
+    """Answers `POST /v2/models/{name}[/versions/{version}]/infer`."""
+
+    def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
+        self.plane = plane
+        self.max_body_bytes = max_body_bytes
+        self._lanes: dict[tuple[str, str], ExpressLane] = {}
+
+    def handler(self, head: RequestHead) -> Handler | None:
+        """How to answer an inference request with such a head; None for any other request."""
+        found = _PATH.fullmatch(head.target)
+        if found is None:
+            return None
+        if head.method != b"POST":
+            return _not_post
+        name = unquote(found[1].decode("latin-1"))
+        version = unquote((found[2] or b"").decode("latin-1"))
+        if _NOT_EXPRESS.isdisjoint(head.fields):
+            return self._lane(name, version).add
+        return lambda connection, request: self.start(connection, request, name, version)
+
+    def _lane(self, name: str, version: str) -> ExpressLane:
+        lane = self._lanes.get((name, version))
+        if lane is None:
+            if len(self._lanes) >= _MAX_LANES:
+                self._lanes.clear()
+            lane = ExpressLane(self.plane, name, version, self.start)
+            self._lanes[name, version] = lane
+        return lane
+
+    def start(
+        self, connection: HttpConnection, request: HttpRequest, name: str, version: str
+    ) -> "InferExchange":
+        """Start to answer one request by itself."""
+        exchange = InferExchange(self, connection, request)
+        exchange.begin(name, version)
+        return exchange
+
+
+def _not_post(connection: HttpConnection, request: HttpRequest) -> None:
+    connection.respond(405, error_body("inference needs POST"), headers=[(b"allow", b"POST")])
+
+
+class InferExchange:
+    """One inference request on one connection."""
+
+    __slots__ = (
+        "_connection", "_form", "_gone", "_headers", "_item", "_request", "_request_id", "_route",
+    )  # fmt: skip
+
+    def __init__(self, route: InferRoute, connection: HttpConnection, request: HttpRequest) -> None:
+        self._route = route
+        self._connection = connection
+        self._request = request
+        self._headers = request.head.fields
+        self._request_id = request_id(self._headers.get(b"x-request-id"))
+        self._form: OutputForm | None = None
+        self._item: QueuedRequest | None = None
+        self._gone = False
+
+    def begin(self, name: str, version: str) -> None:
+        """Decode and submit; an error is the answer."""
+        headers = self._headers
+        try:
+            length = None
+            text = headers.get(b"inference-header-content-length")
+            if text is not None:
+                length = _header_length(text)
+            body = self._request.body
+            encoding = headers.get(b"content-encoding")
+            if encoding is not None or (
+                len(body) > OFFLOAD_BYTES and (length is None or length > OFFLOAD_BYTES)
+            ):
+                self._decode_on_thread(name, version, encoding, length)
+                return
+            self._submit(self._decode(name, version, body, length))
+        except InferdError as error:
+            self.answer(error)
+
+    def cancel(self) -> None:
+        """The client has left."""
+        self._gone = True
+        if self._item is not None:
+            self._item.cancel()
+
+    def _decode(self, name: str, version: str, body: bytes, length: int | None) -> Decoded:
+        if length is not None:
+            if length > len(body):
+                raise InvalidRequest(
+                    f"Inference-Header-Content-Length is {length}, but the body has only "
+                    f"{len(body)} bytes"
+                )
+            if length == 0:
+                served = self._route.plane.served(name, version)
+                batched = served.description.max_batch_size > 0
+                return decode_raw(name, version, body, served.description.inputs, batched)
+        return decode_request(name, version, body, length)
+
+    def _submit(self, decoded: Decoded) -> None:
+        request, self._form = decoded
+        deadline = self._headers.get(DEADLINE_HEADER)
+        if deadline is not None:
+            request.deadline_ns = time.perf_counter_ns() + _deadline_ns(deadline)
+        self._item = self._route.plane.submit(request, self.answer)
+
+    def _decode_on_thread(
+        self, name: str, version: str, encoding: bytes | None, length: int | None
+    ) -> None:
+        def work() -> Decoded:
+            body = self._request.body
+            if encoding is not None:
+                text = encoding.decode("latin-1")
+                body = decompress(body, text, self._route.max_body_bytes)
+            return self._decode(name, version, body, length)
+
+        def done(future: "asyncio.Future[Decoded]") -> None:
+            if self._gone:
+                return
+            try:
+                self._submit(future.result())
+            except InferdError as error:
+                self.answer(error)
+            except Exception as error:
+                _log.exception("request failed", extra={"request_id": self._request_id.decode()})
+                self.answer(InferdError(f"internal error: {type(error).__name__}"))
+
+        asyncio.get_running_loop().run_in_executor(None, work).add_done_callback(done)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def answer(self, result: InferenceResponse | InferdError) -> None:
+        """Send the one answer of this request; harmless when the client has left."""
+        if self._gone:
+            return
+        if isinstance(result, InferenceResponse):
+            try:
+                body, length = encode_response(result, self._form or OutputForm())
+            except InvalidRequest as error:
+                self._answer_error(error)
+                return
+            accept = self._headers.get(b"accept-encoding")
+            if accept is not None and len(body) >= MIN_COMPRESS_BYTES:
+                encoding = choose_encoding(accept)
+                if encoding:
+                    self._answer_compressed(body, length, encoding)
+                    return
+            self._send(body, length)
+        else:
+            self._answer_error(result)
+
+    def _send(self, body: bytes, length: int | None, encoding: str = "") -> None:
+        if length is None and not encoding:
+            self._connection.respond_tensors(body, self._request_id)
+            return
+        headers: Headers = [(b"x-request-id", self._request_id)]
+        if encoding:
+            headers.append((b"content-encoding", encoding.encode()))
+        if length is None:
+            self._connection.respond(200, body, headers=headers)
+            return
+        headers.append((b"inference-header-content-length", b"%d" % length))
+        self._connection.respond(200, body, b"application/octet-stream", headers)
+
+    def _answer_error(self, error: InferdError) -> None:
+        status = STATUS_OF[error.code]
+        headers = [(b"x-request-id", self._request_id), *error_headers(error)]
+        if status == 500:
+            _log.error(
+                "inference failed",
+                extra={"request_id": self._request_id.decode(), "error": str(error)},
+            )
+        if error.code == "unsupported" and b"content-encoding" in self._headers:
+            headers.append((b"accept-encoding", b"gzip, deflate"))
+        self._connection.respond(status, error_body(str(error)), headers=headers)
+
+    def _answer_compressed(self, body: bytes, length: int | None, encoding: str) -> None:
+        if len(body) <= OFFLOAD_BYTES:
+            self._send(compress(body, encoding), length, encoding)
+            return
+
+        def done(future: "asyncio.Future[bytes]") -> None:
+            if not self._gone:
+                self._send(future.result(), length, encoding)
+
+        work = asyncio.get_running_loop().run_in_executor(None, compress, body, encoding)
+        work.add_done_callback(done)
+
+
+def _header_length(text: bytes) -> int:
+    """The length of the JSON part; int() alone would take signs, blanks and underscores."""
+    if not text.isdigit() or len(text) > 18:
+        raise InvalidRequest(
+            "Inference-Header-Content-Length must be a non-negative integer, got "
+            f"'{text.decode('latin-1')}'"
+        )
+    return int(text)
+
+
+def _deadline_ns(text: bytes) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise InvalidRequest(
+            f"{DEADLINE_HEADER.decode()} must be a positive number of milliseconds, got "
+            f"'{text.decode('latin-1')}'"
+        )
+    return int(value * 1e6)

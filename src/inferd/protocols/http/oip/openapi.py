@@ -1,0 +1,254 @@
+"""The OpenAPI document: what each HTTP route takes and answers, errors included."""
+
+from functools import cache
+from typing import Any
+
+from inferd import __version__
+from inferd.types.datatype import DATATYPES
+
+_JSON = "application/json"
+_PARAMETER_VALUE = {"type": ["boolean", "integer", "number", "string"]}
+_PARAMETERS = {"type": "object", "additionalProperties": _PARAMETER_VALUE}
+_TENSOR_NAME = {"type": "string"}
+_SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_DATATYPE = {"type": "string", "enum": list(DATATYPES)}
+
+_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "string"}},
+    },
+    "InferInput": {
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": _TENSOR_NAME,
+            "shape": _SHAPE,
+            "datatype": _DATATYPE,
+            "parameters": _PARAMETERS,
+            "data": {"type": "array", "description": "Flat or nested, row-major."},
+        },
+    },
+    "InferOutput": {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": _TENSOR_NAME, "parameters": _PARAMETERS},
+    },
+    "InferRequest": {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": _PARAMETERS,
+            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/InferInput"}},
+            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/InferOutput"}},
+        },
+    },
+    "InferResponse": {
+        "type": "object",
+        "required": ["model_name", "outputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "parameters": _PARAMETERS,
+            "outputs": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "shape", "datatype"],
+                    "properties": {
+                        "name": _TENSOR_NAME,
+                        "shape": _SHAPE,
+                        "datatype": _DATATYPE,
+                        "parameters": _PARAMETERS,
+                        "data": {"type": "array"},
+                    },
+                },
+            },
+        },
+    },
+    "TensorMetadata": {
+        "type": "object",
+        "required": ["name", "datatype", "shape"],
+        "properties": {
+            "name": _TENSOR_NAME,
+            "datatype": _DATATYPE,
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
+        },
+    },
+    "ModelMetadata": {
+        "type": "object",
+        "required": ["name", "versions", "platform", "inputs", "outputs"],
+        "properties": {
+            "name": {"type": "string"},
+            "versions": {"type": "array", "items": {"type": "string"}},
+            "platform": {"type": "string"},
+            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
+            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
+        },
+    },
+    "ServerMetadata": {
+        "type": "object",
+        "required": ["name", "version", "extensions"],
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "string"},
+            "extensions": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "ModelStatus": {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "string"},
+            "state": {"enum": ["UNKNOWN", "LOADING", "READY", "UNLOADING", "UNAVAILABLE"]},
+            "reason": {"type": "string"},
+        },
+    },
+    "RepositoryIndex": {"type": "array", "items": {"$ref": "#/components/schemas/ModelStatus"}},
+    "RepositoryIndexRequest": {
+        "type": "object",
+        "properties": {"ready": {"type": "boolean"}},
+    },
+    "LoadRequest": {
+        "type": "object",
+        "properties": {
+            "parameters": {
+                "type": "object",
+                "properties": {"config": {"type": "string"}},
+                "additionalProperties": False,
+            }
+        },
+    },
+    "UnloadRequest": {
+        "type": "object",
+        "properties": {
+            "parameters": {
+                "type": "object",
+                "properties": {"unload_dependents": {"type": "boolean"}},
+                "additionalProperties": False,
+            }
+        },
+    },
+    "Ready": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
+    "Object": {"type": "object"},
+}
+
+_EXAMPLE = """curl -s localhost:8000/v2/models/NAME/infer -d '{
+  "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.5, 1.5]}]
+}'"""
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    """The document, OpenAPI 3.1."""
+    paths: dict[str, Any] = {
+        "/v2/health/live": {"get": _operation("Health", "Whether the process answers", "Object")},
+        "/v2/health/ready": {
+            "get": _operation("Health", "Whether every model is ready", "Ready", errors=(400, 503))
+        },
+        "/v2": {"get": _operation("Metadata", "Name, version and extensions", "ServerMetadata")},
+    }
+    for suffix, where in (("", ""), ("/versions/{version}", " of one version")):
+        base = f"/v2/models/{{model}}{suffix}"
+        names = ["model", "version"] if suffix else ["model"]
+        paths[f"{base}/infer"] = {"post": _infer(where, names)}
+        for path, tag, summary, schema, errors in (
+            ("", "Metadata", f"Inputs, outputs, versions{where}", "ModelMetadata", (404, 503)),
+            ("/ready", "Health", f"Whether the model answers{where}", "Ready", (400, 404)),
+            ("/config", "Metadata", f"Configuration in force{where}", "Object", (404, 503)),
+            ("/stats", "Statistics", f"Counts and durations{where}", "Object", (400,)),
+        ):
+            paths[base + path] = {"get": _operation(tag, summary, schema, names, errors)}
+    paths["/v2/models/stats"] = {"get": _operation("Statistics", "All models", "Object")}
+    paths |= _repository_paths()
+    paths["/metrics"] = {"get": _text("Metrics in Prometheus' format", "text/plain")}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "inferd",
+            "version": __version__,
+            "description": "The Open Inference Protocol with Triton's extensions.",
+        },
+        "paths": paths,
+        "components": {"schemas": _SCHEMAS},
+    }
+
+
+def _repository_paths() -> dict[str, Any]:
+    base = "/v2/repository/models/{model}"
+    index = _operation(
+        "Repository", "Every model with its state", "RepositoryIndex", (), (400,),
+        body="RepositoryIndexRequest",
+    )  # fmt: skip
+    changes = {
+        verb: _operation(
+            "Repository", summary, None, ["model"], (400, 404, 501, 503), body=f"{body}Request"
+        )
+        for verb, summary, body in (
+            ("load", "Load or reload a model and wait for it (explicit mode)", "Load"),
+            ("unload", "Stop serving a model (explicit mode)", "Unload"),
+        )
+    }
+    return {
+        "/v2/repository/index": {"post": index},
+        f"{base}/load": {"post": changes["load"]},
+        f"{base}/unload": {"post": changes["unload"]},
+    }
+
+
+def _infer(where: str, names: list[str]) -> dict[str, Any]:
+    operation = _operation(
+        "Inference", f"Run the model{where}", "InferResponse", names,
+        (400, 404, 413, 500, 501, 503), body="InferRequest",
+    )  # fmt: skip
+    operation["requestBody"]["required"] = True
+    operation["x-example"] = _EXAMPLE
+    operation["responses"]["200"]["content"]["application/octet-stream"] = {}
+    return operation
+
+
+def _operation(
+    tag: str,
+    summary: str,
+    schema: str | None,
+    names: list[str] | tuple[()] = (),
+    errors: tuple[int, ...] = (),
+    body: str = "",
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "OK"}
+    if schema:
+        answer["content"] = {_JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    error_schema = "Ready" if schema == "Ready" else "Error"
+    operation: dict[str, Any] = {
+        "tags": [tag],
+        "summary": summary,
+        "responses": {"200": answer} | {str(status): _error(error_schema) for status in errors},
+    }
+    if names:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
+    if body:
+        reference = {"schema": {"$ref": f"#/components/schemas/{body}"}}
+        operation["requestBody"] = {"content": {_JSON: reference}}
+    return operation
+
+
+def _error(schema: str) -> dict[str, Any]:
+    kinds: list[dict[str, str]] = [{"$ref": "#/components/schemas/Error"}]
+    if schema != "Error":
+        kinds.append({"$ref": f"#/components/schemas/{schema}"})
+    return {"description": "Error", "content": {_JSON: {"schema": {"anyOf": kinds}}}}
+
+
+def _text(summary: str, media_type: str) -> dict[str, Any]:
+    return {
+        "tags": ["Metrics"],
+        "summary": summary,
+        "responses": {"200": {"description": "OK", "content": {media_type: {}}}},
+    }

@@ -1,0 +1,196 @@
+"""Everything of the Open Inference Protocol but inference, as ordinary ASGI routes: health,
+metadata, configuration, statistics, repository. Routes only translate; the planes answer.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from inferd.errors import InferdError, InvalidRequest, Unsupported
+from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.oip.request_codec import check_depth
+from inferd.protocols.oip.metadata import model_metadata, server_metadata
+from inferd.protocols.oip.model_config import model_config
+from inferd.protocols.oip.statistics import model_statistics
+from inferd.schemas.oip import LoadRequest, RepositoryIndexRequest, UnloadRequest
+from inferd.serving.control_plane import ControlPlane
+from inferd.serving.data_plane import DataPlane
+from inferd.types.model import ModelReadyState, ModelStatus
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer in JSON."""
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def error_response(error: InferdError) -> Response:
+    """An error in the protocol's shape."""
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    return Response(
+        error_body(str(error)), STATUS_OF[error.code], headers, media_type="application/json"
+    )
+
+
+class OipRoutes:
+    """The endpoints; path parameters arrive unquoted."""
+
+    def __init__(self, data: DataPlane, control: ControlPlane) -> None:
+        self._data = data
+        self._control = control
+
+    def routes(self) -> list[Route]:
+        """Every route but inference."""
+        gets: dict[str, Endpoint] = {
+            "/v2": self.server,
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/v2/models/stats": self.statistics,
+        }
+        for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            gets[prefix] = self.model
+            gets[f"{prefix}/ready"] = self.model_ready
+            gets[f"{prefix}/config"] = self.config
+            gets[f"{prefix}/stats"] = self.statistics
+        posts: dict[str, Endpoint] = {
+            "/v2/repository/index": self.index,
+            "/v2/repository/models/{model}/load": self.load,
+            "/v2/repository/models/{model}/unload": self.unload,
+            "/v2/repository/{repository}/index": self.named_repository,
+            "/v2/repository/{repository}/models/{model}/load": self.named_repository,
+            "/v2/repository/{repository}/models/{model}/unload": self.named_repository,
+        }
+        return [
+            *[Route(path, _translating(e), methods=["GET"]) for path, e in gets.items()],
+            *[Route(path, _translating(e), methods=["POST"]) for path, e in posts.items()],
+        ]
+
+    # -- health and metadata -------------------------------------------------------------------
+
+    async def server(self, request: Request) -> Response:
+        """Server metadata."""
+        return json_response(server_metadata(*self._data.server_metadata()))
+
+    async def live(self, request: Request) -> Response:
+        """200 while the process answers; 503 on the way out."""
+        live = self._data.live()
+        return json_response({"live": live}, 200 if live else 503)
+
+    async def ready(self, request: Request) -> Response:
+        """200 when requests should be sent here; 400 when not yet, 503 on the way out."""
+        ready = self._data.ready()
+        body = {"ready": ready, "live": self._data.live()}
+        return json_response(body, 200 if ready else 400 if self._data.live() else 503)
+
+    async def model(self, request: Request) -> Response:
+        """Model metadata."""
+        return json_response(model_metadata(self._data.metadata(*_model(request))))
+
+    async def model_ready(self, request: Request) -> Response:
+        """200 when the model answers, else 400."""
+        name, version = _model(request)
+        ready = self._data.model_ready(name, version)
+        return json_response({"name": name, "ready": ready}, 200 if ready else 400)
+
+    async def config(self, request: Request) -> Response:
+        """The model's configuration in force."""
+        return json_response(model_config(self._data.served(*_model(request))))
+
+    async def statistics(self, request: Request) -> Response:
+        """Statistics of one model or of all."""
+        name, version = _model(request)
+        try:
+            served = self._control.models(name, version)
+        except InferdError as error:
+            raise InvalidRequest(
+                f"requested model '{name}'{f' version {version}' if version else ''} is not "
+                f"available, no statistics: {error}"
+            ) from error
+        return json_response({"model_stats": [model_statistics(model) for model in served]})
+
+    # -- repository ----------------------------------------------------------------------------
+
+    async def index(self, request: Request) -> Response:
+        """Every model with its state."""
+        body = await _body(request, RepositoryIndexRequest)
+        return json_response([_status(status) for status in self._control.index(body.ready)])
+
+    async def load(self, request: Request) -> Response:
+        """Load a model and wait until it is ready."""
+        body = await _body(request, LoadRequest)
+        config = None
+        for key, value in body.parameters.items():
+            if key == "config":
+                config = _config_text(value)
+            elif key.startswith("file:"):
+                raise Unsupported(
+                    f"load parameter '{key}': models from a request are not supported"
+                )
+            else:
+                raise InvalidRequest(f"load parameter '{key}' is unknown; expected 'config'")
+        await self._control.load(request.path_params["model"], config)
+        return Response(b"", 200, media_type="application/json")
+
+    async def unload(self, request: Request) -> Response:
+        """Stop serving a model; what is in flight is still answered."""
+        body = await _body(request, UnloadRequest)
+        for key in body.parameters:
+            if key != "unload_dependents":
+                raise InvalidRequest(
+                    f"unload parameter '{key}' is unknown; expected 'unload_dependents'"
+                )
+        await self._control.unload(request.path_params["model"])
+        return Response(b"", 200, media_type="application/json")
+
+    async def named_repository(self, request: Request) -> Response:
+        """Triton's paths with a repository name, which it does not serve either."""
+        raise Unsupported("'repository_name' specification is not supported")
+
+
+def _translating(endpoint: Endpoint) -> Endpoint:
+    async def translated(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except InferdError as error:
+            return error_response(error)
+
+    translated.__doc__ = endpoint.__doc__
+    translated.__name__ = getattr(endpoint, "__name__", "endpoint")
+    return translated
+
+
+def _model(request: Request) -> tuple[str, str]:
+    return request.path_params.get("model", ""), request.path_params.get("version", "")
+
+
+async def _body(request: Request, kind: type[Any]) -> Any:
+    data = await request.body()
+    if not data.strip():
+        return kind()
+    if data.count(b"[") + data.count(b"{") > 100:
+        check_depth(data)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"failed to parse the request JSON buffer: {error}") from error
+
+
+def _config_text(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"load parameter 'config' is not JSON: {error}") from error
+
+
+def _status(status: ModelStatus) -> dict[str, str]:
+    """A model that was never loaded has neither version nor state."""
+    if status.version == 0 and status.state is ModelReadyState.UNKNOWN:
+        return {"name": status.name}
+    line = {"name": status.name, "state": status.state.value, "reason": status.reason}
+    return {"name": status.name, "version": str(status.version), **line} if status.version else line

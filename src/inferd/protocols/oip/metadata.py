@@ -1,0 +1,32 @@
+"""Server and model metadata as the Open Inference Protocol prints them. Pure."""
+
+from typing import Any
+
+from inferd.types.model import ModelMetadata
+from inferd.types.tensor import TensorSpec
+
+EXTENSIONS = (
+    "classification", "model_repository", "model_repository(unload_dependents)", "schedule_policy",
+    "model_configuration", "binary_tensor_data", "parameters", "statistics",
+)  # fmt: skip
+"""Extensions that are served; the others of Triton's are announced when they are."""
+
+
+def server_metadata(name: str, version: str) -> dict[str, Any]:
+    """Body of `GET /v2`."""
+    return {"name": name, "version": version, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(metadata: ModelMetadata) -> dict[str, Any]:
+    """Body of `GET /v2/models/{name}`."""
+    return {
+        "name": metadata.name,
+        "versions": list(metadata.versions),
+        "platform": metadata.platform,
+        "inputs": [_tensor(spec) for spec in metadata.inputs],
+        "outputs": [_tensor(spec) for spec in metadata.outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.shape)}

@@ -1,0 +1,134 @@
+"""A served model's configuration as Triton prints it: the ModelConfig message as JSON, snake_case,
+every primitive field, enums by name. Pure; shared by everything that carries the protocol.
+
+Source: Triton's model configuration extension and `model_config.proto`.
+"""
+
+from typing import Any
+
+from inferd.config.model import (
+    ModelDynamicBatching,
+    ModelInstanceGroup,
+    ModelVersionPolicy,
+    ModelWarmup,
+)
+from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
+from inferd.types.tensor import TensorSpec
+
+
+def model_config(served: ServedModel) -> dict[str, Any]:
+    """The configuration in force, completed: what the model says and what inferd chose."""
+    config, description = served.config, served.description
+    batched = description.max_batch_size > 0
+    formats = {entry.name: entry.format for entry in config.input}
+    label_files = {entry.name: entry.label_filename for entry in config.output}
+    result: dict[str, Any] = {
+        "name": served.name,
+        "platform": description.platform,
+        "backend": description.backend,
+        "runtime": "",
+        "version_policy": _version_policy(config.version_policy),
+        "max_batch_size": description.max_batch_size,
+        "input": [
+            {
+                "name": spec.name,
+                "data_type": spec.datatype.config_name,
+                "format": formats.get(spec.name, "FORMAT_NONE"),
+                "dims": _dims(spec, batched),
+                "is_shape_tensor": False,
+                "allow_ragged_batch": False,
+                "optional": spec.optional,
+                "is_non_linear_format_io": False,
+            }
+            for spec in description.inputs
+        ],
+        "output": [
+            {
+                "name": spec.name,
+                "data_type": spec.datatype.config_name,
+                "dims": _dims(spec, batched),
+                "label_filename": label_files.get(spec.name, ""),
+                "is_shape_tensor": False,
+                "is_non_linear_format_io": False,
+            }
+            for spec in description.outputs
+        ],
+        "batch_input": [],
+        "batch_output": [],
+        "instance_group": _instance_groups(served),
+        "default_model_filename": config.default_model_filename or served.spec.path.name,
+        "cc_model_filenames": {},
+        "metric_tags": {},
+        "parameters": {
+            name: {"string_value": config.parameter(name)} for name in config.parameters
+        },
+        "model_warmup": [_warmup(warmup) for warmup in config.model_warmup],
+    }
+    if batched:
+        result["dynamic_batching"] = _dynamic_batching(
+            config.dynamic_batching or ModelDynamicBatching()
+        )
+    return result
+
+
+def _dims(spec: TensorSpec, batched: bool) -> list[int]:
+    return list(spec.shape[1:] if batched else spec.shape)
+
+
+def _version_policy(policy: ModelVersionPolicy) -> dict[str, Any]:
+    if policy.specific is not None:
+        return {"specific": {"versions": list(policy.specific.versions)}}
+    if policy.all is not None:
+        return {"all": {}}
+    return {"latest": {"num_versions": policy.latest.num_versions if policy.latest else 1}}
+
+
+def _dynamic_batching(batching: ModelDynamicBatching) -> dict[str, Any]:
+    queue = batching.default_queue_policy
+    return {
+        "preferred_batch_size": list(batching.preferred_batch_size),
+        "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
+        "preserve_ordering": batching.preserve_ordering,
+        "priority_levels": 0,
+        "default_priority_level": 0,
+        "default_queue_policy": {
+            "timeout_action": "REJECT",
+            "default_timeout_microseconds": queue.default_timeout_microseconds,
+            "allow_timeout_override": queue.allow_timeout_override,
+            "max_queue_size": queue.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
+        },
+        "priority_queue_policy": {},
+    }
+
+
+def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:
+    groups = served.config.instance_group or (ModelInstanceGroup(),)
+    return [
+        {
+            "name": group.name or f"{served.name}_{index}",
+            "kind": "KIND_CPU" if group.kind == "KIND_AUTO" else group.kind,
+            "count": group.count,
+            "gpus": [],
+            "secondary_devices": [],
+            "profile": [],
+            "passive": False,
+            "host_policy": "",
+        }
+        for index, group in enumerate(groups)
+    ]
+
+
+def _warmup(warmup: ModelWarmup) -> dict[str, Any]:
+    return {
+        "name": warmup.name,
+        "batch_size": warmup.batch_size,
+        "inputs": {
+            name: {
+                "data_type": data.data_type,
+                "dims": list(data.dims),
+                **({"random_data": True} if data.random_data else {"zero_data": True}),
+            }
+            for name, data in warmup.inputs.items()
+        },
+        "count": warmup.count,
+    }

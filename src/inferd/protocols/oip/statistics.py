@@ -1,0 +1,43 @@
+"""Statistics of served models as Triton's statistics extension prints them. Pure."""
+
+from typing import Any
+
+from inferd.observability.statistics import Duration
+from inferd.serving.served_model import ServedModel
+
+
+def model_statistics(served: ServedModel) -> dict[str, Any]:
+    """One entry of `model_stats`; durations in nanoseconds."""
+    counted = served.statistics
+    return {
+        "name": served.name,
+        "version": str(served.version),
+        "last_inference": counted.last_inference_ms,
+        "inference_count": counted.inference_count,
+        "execution_count": counted.execution_count,
+        "inference_stats": {
+            "success": _duration(counted.success),
+            "fail": _duration(counted.fail),
+            "queue": _duration(counted.queue),
+            "compute_input": _duration(counted.compute_input),
+            "compute_infer": _duration(counted.compute_infer),
+            "compute_output": _duration(counted.compute_output),
+            "cache_hit": {"count": 0, "ns": 0},
+            "cache_miss": {"count": 0, "ns": 0},
+        },
+        "response_stats": {},
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": _duration(size.compute_input),
+                "compute_infer": _duration(size.compute_infer),
+                "compute_output": _duration(size.compute_output),
+            }
+            for rows, size in sorted(counted.batch_sizes.items())
+        ],
+        "memory_usage": [],
+    }
+
+
+def _duration(duration: Duration) -> dict[str, int]:
+    return {"count": duration.count, "ns": duration.ns}

@@ -1,0 +1,185 @@
+"""The folder layouts that hold models: a model file, a folder of them, a model, a repository.
+
+    model.onnx                                   one model, version 1, named after the file
+    folder/a.onnx, folder/b.onnx                 several models
+    repository/<model>/config.yaml               optional, Triton's field names
+    repository/<model>/<version>/model.onnx      a model repository, as Triton's
+
+Looking never raises for one bad model: it becomes a ModelSource with an error, so that its
+neighbours are served. This module refuses to load models and to decide which versions are served.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inferd.config.model import NOT_YET, ModelConfig
+from inferd.config.strict import decode_struct, read_document
+from inferd.errors import ConfigError
+
+CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
+DEFAULT_FILENAMES = {"onnxruntime": "model.onnx"}
+SUFFIXES = {".onnx": "onnxruntime"}
+PLATFORMS = {"onnxruntime_onnx": "onnxruntime"}
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+"""Name, modification time in nanoseconds and size of each file that makes up a version."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSource:
+    """One version on disk: the file to load and what it looked like."""
+
+    path: Path
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model on disk. `error` says why it cannot be served; then `versions` may be empty."""
+
+    name: str
+    config: ModelConfig = field(default_factory=ModelConfig)
+    backend: str = ""
+    versions: dict[int, VersionSource] = field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    error: str = ""
+
+
+def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
+    """Every model under the given paths by name; raises ConfigError for a path that is no model."""
+    sources: dict[str, ModelSource] = {}
+    for path in paths:
+        for source in _scan_path(path):
+            if source.name in sources:
+                source = ModelSource(
+                    source.name, error=f"model '{source.name}' is found twice; rename one of them"
+                )
+            sources[source.name] = source
+    return sources
+
+
+def _scan_path(path: Path) -> Iterator[ModelSource]:
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            known = ", ".join(SUFFIXES)
+            raise ConfigError(f"{path} is not a model file that inferd knows ({known})")
+        yield _file_source(path)
+    elif not path.is_dir():
+        raise ConfigError(f"{path} does not exist; give an .onnx file or a folder of models")
+    elif _versions_in(path):
+        yield _folder_source(path)
+    else:
+        files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
+        yield from (_file_source(child) for child in files if child.is_file())
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and (_versions_in(child) or _config_in(child)):
+                yield _folder_source(child)
+
+
+def _file_source(path: Path) -> ModelSource:
+    version = VersionSource(path, _fingerprint([path]))
+    return ModelSource(path.stem, backend=SUFFIXES[path.suffix], versions={1: version})
+
+
+def _folder_source(folder: Path) -> ModelSource:
+    name = folder.name
+    try:
+        config = _read_config(folder)
+        if config.name and config.name != name:
+            raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
+        backend = _backend(config, folder)
+        labels = _read_labels(folder, config)
+    except ConfigError as error:
+        return ModelSource(name, error=str(error))
+    filename = config.default_model_filename or DEFAULT_FILENAMES[backend]
+    if Path(filename).name != filename:
+        return ModelSource(name, error=f"default_model_filename '{filename}' is not a plain name")
+    config_files = [folder / n for n in CONFIG_NAMES if (folder / n).is_file()]
+    versions = {}
+    for number, directory in _versions_in(folder).items():
+        files = [*config_files, *sorted(f for f in directory.rglob("*") if f.is_file())]
+        versions[number] = VersionSource(directory / filename, _fingerprint(files))
+    missing = "" if versions else "no version of the model in its folder (looked for 1/, 2/, ...)"
+    return ModelSource(name, config, backend, versions, labels, missing)
+
+
+def _versions_in(folder: Path) -> dict[int, Path]:
+    """Version folders: whole numbers from 1 without a leading zero; others are ignored."""
+    return {
+        int(child.name): child
+        for child in folder.iterdir()
+        if child.name.isascii() and child.name.isdigit() and child.name[0] != "0" and child.is_dir()
+    }
+
+
+def _config_in(folder: Path) -> Path | None:
+    return next((folder / name for name in CONFIG_NAMES if (folder / name).is_file()), None)
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    path = _config_in(folder)
+    if path is None:
+        if (folder / "config.pbtxt").is_file():
+            raise ConfigError(
+                "config.pbtxt is not read yet; write the same fields as YAML",
+                file=str(folder / "config.yaml"),
+            )
+        return ModelConfig()
+    document = read_document(path)
+    return decode_model_config(document if document is not None else {}, file=str(path))
+
+
+def decode_model_config(document: object, *, file: str) -> ModelConfig:
+    """A model's configuration from plain data; raises ConfigError naming file, field and fix."""
+    if isinstance(document, dict):
+        for name in document:
+            if name in NOT_YET:
+                raise ConfigError(
+                    "is a field of Triton's that inferd does not act on yet; take it out",
+                    file=file,
+                    field=str(name),
+                )
+    return decode_struct(document, ModelConfig, file=file)
+
+
+def _backend(config: ModelConfig, folder: Path) -> str:
+    if config.backend:
+        return config.backend
+    if config.platform:
+        if config.platform not in PLATFORMS:
+            known = ", ".join(PLATFORMS)
+            raise ConfigError(f"unknown platform '{config.platform}'; known: {known}",
+                              field="platform")  # fmt: skip
+        return PLATFORMS[config.platform]
+    names = [f.name for version in _versions_in(folder).values() for f in version.iterdir()]
+    for backend, filename in DEFAULT_FILENAMES.items():
+        if filename in names or config.default_model_filename:
+            return backend
+    expected = ", ".join(DEFAULT_FILENAMES.values())
+    raise ConfigError(f"no model file in {folder.name}'s versions; expected one named {expected}")
+
+
+def _read_labels(folder: Path, config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    labels = {}
+    for output in config.output:
+        if output.label_filename:
+            path = folder / output.label_filename
+            if path.parent != folder or not path.is_file():
+                raise ConfigError(
+                    f"'{output.label_filename}' is not a file beside the configuration",
+                    field="output.label_filename",
+                )
+            labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+    return labels
+
+
+def _fingerprint(files: Iterable[Path]) -> Fingerprint:
+    marks = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            continue  # gone between listing and looking: the next look sees it
+        marks.append((str(file), stat.st_mtime_ns, stat.st_size))
+    return tuple(marks)

@@ -1,0 +1,1 @@
+"""Wire formats only: the shape of what protocols send and receive, without behaviour."""

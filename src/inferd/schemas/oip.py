@@ -1,0 +1,51 @@
+"""JSON of the Open Inference Protocol. Unknown fields are ignored, as the protocol's servers do."""
+
+from typing import Any
+
+import msgspec
+
+Parameters = dict[str, bool | int | float | str]
+
+
+class InferInput(msgspec.Struct):
+    """One input; `data` is absent when it comes in binary."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: Any = None
+
+
+class InferOutput(msgspec.Struct):
+    """One output that is asked for."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferRequest(msgspec.Struct):
+    """The body of an inference request, or its JSON part."""
+
+    inputs: list[InferInput]
+    id: str = ""
+    parameters: Parameters | None = None
+    outputs: list[InferOutput] | None = None
+
+
+class RepositoryIndexRequest(msgspec.Struct):
+    """Optional body of the repository index."""
+
+    ready: bool = False
+
+
+class LoadRequest(msgspec.Struct):
+    """Optional body of a model load; `config` is JSON text."""
+
+    parameters: dict[str, str] = {}
+
+
+class UnloadRequest(msgspec.Struct):
+    """Optional body of a model unload."""
+
+    parameters: Parameters = {}

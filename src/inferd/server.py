@@ -1,0 +1,172 @@
+"""The composition root: from a configuration to a running server, in order, and back down again.
+
+Start: planes, HTTP listener (so that probes are answered), models, announcement. Stop: unready at
+once, refuse new work, finish what is in flight, close connections, close models.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inferd.config.server import ServerConfig
+from inferd.errors import ConfigError
+from inferd.observability.logging import configure_logging
+from inferd.observability.machine import available_cores
+from inferd.protocols.http.app import RequestRouter, create_app
+from inferd.protocols.http.connection import HttpLimits
+from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.oip.infer import InferRoute
+from inferd.serving.control_plane import ControlPlane
+from inferd.serving.data_plane import DataPlane
+from inferd.serving.model_manager import ModelManager
+from inferd.types.model import ModelStatus
+from inferd.types.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from inferd.observability.metrics import MetricsRegistry
+
+_log = logging.getLogger("inferd.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is served and where, once it is: for whoever tells the user."""
+
+    url: str
+    models: tuple[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], ...]
+
+
+Announce = Callable[[Announcement], None]
+
+
+def run(config: ServerConfig, announce: Announce) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status. Raises ConfigError, OSError."""
+    configure_logging(config.log_format, config.log_level)
+    import uvloop  # here, so that importing the module stays cheap for the command line
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Server(config).serve(announce))
+
+
+class Server:
+    """One server: its planes, its listener, its life."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        if not config.paths:
+            raise ConfigError("nothing to serve; try: inferd serve model.onnx", field="paths")
+        self._config = config
+        cores = config.threads or available_cores()
+        paths = tuple(Path(path) for path in config.paths)
+        self.manager = ModelManager(paths, cores, config.model_load_thread_count)
+        self.data = DataPlane(self.manager, config.strict_readiness)
+        self.control = ControlPlane(self.manager, config)
+        infer = InferRoute(self.data, config.http_max_input_size)
+        app = create_app(self.data, self.control, self._render_metrics)
+        self.listener = HttpListener(
+            RequestRouter(infer, app),
+            HttpLimits(
+                max_body_bytes=config.http_max_input_size,
+                head_timeout_s=config.http_header_timeout_secs,
+                body_timeout_s=config.http_body_timeout_secs,
+                keep_alive_s=config.http_keep_alive_secs,
+            ),
+            access_log=config.access_log,
+        )
+        self._stop = asyncio.Event()
+        self._metrics: MetricsRegistry | None = None
+
+    async def serve(self, announce: Announce) -> int:
+        """Start, serve until told to stop, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        host, port = await self._listen()
+        poller = None
+        try:
+            await self.control.start()
+            self._refuse_to_serve_nothing()
+            self.data.started = True
+            gc.collect()
+            gc.freeze()
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            announce(Announcement(f"http://{shown}:{port}", tuple(self._models())))
+            poller = loop.create_task(self.control.poll())
+            await self._stop.wait()
+            return await self._shut_down()
+        finally:
+            if poller is not None:
+                poller.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await poller
+            await self.listener.stop()
+
+    async def _listen(self) -> tuple[str, int]:
+        config = self._config
+        try:
+            return await self.listener.start(config.host, config.http_port)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {config.host}:{config.http_port}: {error.strerror or error}; "
+                "choose another with --http-port (0 takes a free one)",
+                field="http_port",
+            ) from error
+
+    def _refuse_to_serve_nothing(self) -> None:
+        failed = [status for status in self.manager.index() if status.reason]
+        nothing = not self.manager.default and self._config.model_control_mode == "none"
+        if failed and (self._config.exit_on_error or nothing):
+            reasons = "\n".join(f"  {status.name}: {status.reason}" for status in failed)
+            raise ConfigError(f"no server without its models:\n{reasons}")
+        if nothing:
+            raise ConfigError(
+                f"no models in {', '.join(self._config.paths)}; expected .onnx files or "
+                "<model>/<version>/model.onnx"
+            )
+
+    def _models(
+        self,
+    ) -> Iterator[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
+        served = {(m.name, m.version): m for m in self.manager.served_models()}
+        for status in self.control.index():
+            model = served.get((status.name, status.version))
+            inputs, outputs = (model.description.inputs, model.outputs) if model else ((), ())
+            yield status, inputs, outputs
+
+    async def _shut_down(self) -> int:
+        """0 when everything in flight was answered in time, else 1."""
+        config = self._config
+        _log.info("shutting down", extra={"in_flight": self._in_flight()})
+        self.data.draining = True
+        self.listener.drain()
+        try:
+            async with asyncio.timeout(config.exit_timeout_secs):
+                await self.manager.drain()
+                await self.listener.idle()
+        except TimeoutError:
+            _log.error(
+                "requests were still in flight when --exit-timeout-secs passed",
+                extra={"in_flight": self._in_flight(), "seconds": config.exit_timeout_secs},
+            )
+            return 1
+        await self.manager.close()
+        _log.info("stopped")
+        return 0
+
+    def _in_flight(self) -> int:
+        return sum(model.in_flight() for model in self.manager.served_models())
+
+    def _render_metrics(self) -> bytes:
+        if self._metrics is None:
+            # Imported at the first scrape: most of a small server's start would be this.
+            from inferd.observability.metrics import MetricsRegistry
+
+            self._metrics = MetricsRegistry(
+                self.manager.served_models, lambda: self.listener.responses
+            )
+        return self._metrics.render()

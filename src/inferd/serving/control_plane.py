@@ -1,0 +1,117 @@
+"""The ControlPlane: everything that a protocol may ask about what is served, and to change it."""
+
+import asyncio
+import logging
+
+from inferd.config.server import ServerConfig
+from inferd.errors import InferdError, ModelUnavailable
+from inferd.repository.layout import ModelSource, decode_model_config
+from inferd.serving.model_manager import ModelManager
+from inferd.serving.served_model import ServedModel
+from inferd.types.model import ModelReadyState, ModelStatus
+
+_log = logging.getLogger("inferd.models")
+
+
+class ControlPlane:
+    """Changes what is served. All calls on the loop's thread."""
+
+    def __init__(self, manager: ModelManager, config: ServerConfig) -> None:
+        self._manager = manager
+        self._mode = config.model_control_mode
+        self._load_model = config.load_model
+        self._poll_secs = config.repository_poll_secs
+        self._known: set[str] = set()
+
+    # -- the repository -----------------------------------------------------------------------
+
+    def index(self, ready_only: bool = False) -> list[ModelStatus]:
+        """Every model that is or was served or could be, with its state."""
+        statuses = self._manager.index()
+        listed = {status.name for status in statuses}
+        statuses += [
+            ModelStatus(name, 0, ModelReadyState.UNKNOWN) for name in sorted(self._known - listed)
+        ]
+        if ready_only:
+            statuses = [s for s in statuses if s.state is ModelReadyState.READY]
+        return sorted(statuses, key=lambda status: (status.name, status.version))
+
+    async def load(self, name: str, config: object | None = None) -> None:
+        """Load or reload a model, with a configuration in place of its own if one is given.
+
+        Returns when it is ready. Raises ModelUnavailable when loading is not allowed or fails,
+        ModelNotFound, ConfigError.
+        """
+        self._check_explicit()
+        override = None
+        if config is not None:
+            override = decode_model_config(config, file="parameters.config")
+        await self._manager.load(name, override)
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; returns when it takes no more requests."""
+        self._check_explicit()
+        await self._manager.unload(name)
+
+    def _check_explicit(self) -> None:
+        if self._mode == "poll":
+            raise ModelUnavailable(
+                "explicit model load / unload is not allowed if polling is enabled"
+            )
+        if self._mode == "none":
+            raise ModelUnavailable(
+                "explicit model load / unload is not allowed in model control mode 'none'; "
+                "start the server with --model-control-mode explicit"
+            )
+
+    # -- what is known of models --------------------------------------------------------------
+
+    def models(self, name: str = "", version: str = "") -> list[ServedModel]:
+        """The loaded versions of one model or of all; raises as DataPlane.metadata does."""
+        if not name:
+            return self._manager.served_models()
+        served = self._manager.resolve(name, version)
+        if version:
+            return [served]
+        return [model for model in self._manager.served_models() if model.name == name]
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load what should be served at start; failures are states, not exceptions.
+
+        Raises ConfigError when a path holds no models at all.
+        """
+        sources = await self._manager.scan()
+        self._known = set(sources)
+        if self._mode == "explicit":
+            names = set(self._load_model)
+            wanted = sources if "*" in names else {n: sources[n] for n in names if n in sources}
+            for name in sorted(names - set(sources) - {"*"}):
+                await self._manager.apply(
+                    ModelSource(name, error=f"'{name}' of --load-model is not in the repository")
+                )
+        else:
+            wanted = sources
+        await asyncio.gather(*[self._manager.apply(source) for source in wanted.values()])
+
+    async def poll(self) -> None:
+        """Follow the repository until cancelled; only in poll mode."""
+        while self._mode == "poll":
+            await asyncio.sleep(self._poll_secs)
+            try:
+                await self.poll_once()
+            except InferdError as error:
+                _log.error("repository cannot be read", extra={"reason": str(error)})
+            except OSError as error:
+                _log.error("repository cannot be read", extra={"reason": str(error)})
+
+    async def poll_once(self) -> None:
+        """Look at the repository and bring what is served to what it holds."""
+        sources = await self._manager.scan()
+        gone = self._known - set(sources)
+        self._known = set(sources)
+        await asyncio.gather(
+            *[self._manager.apply(source) for source in sources.values()],
+            *[self._manager.remove(name) for name in gone],
+        )

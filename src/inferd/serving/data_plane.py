@@ -1,0 +1,126 @@
+"""The DataPlane: everything that a protocol may ask of models without changing what is served."""
+
+import asyncio
+from collections.abc import Callable
+
+from inferd import __version__
+from inferd.batching.queue import OnDone, QueuedRequest
+from inferd.errors import InferdError, InvalidRequest, Overloaded
+from inferd.serving.classification import check_classification, classify
+from inferd.serving.model_manager import ModelManager
+from inferd.serving.served_model import ServedModel
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.model import ModelMetadata
+
+
+class DataPlane:
+    """Answers requests. All calls on the loop's thread."""
+
+    def __init__(self, manager: ModelManager, strict_readiness: bool = True) -> None:
+        self._manager = manager
+        self._strict = strict_readiness
+        self.started = False
+        self.draining = False
+
+    def live(self) -> bool:
+        """Whether the process answers and is not on its way out."""
+        return not self.draining
+
+    def ready(self) -> bool:
+        """Whether requests should be sent here: started, not draining, every model ready."""
+        if not self.started or self.draining:
+            return False
+        return self._manager.all_ready() if self._strict else True
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a model answers; raises ModelNotFound for one that does not exist."""
+        try:
+            self._manager.resolve(name, version)
+        except InferdError as error:
+            if error.code == "model_not_found":
+                raise
+            return False
+        return not self.draining
+
+    def metadata(self, name: str, version: str = "") -> ModelMetadata:
+        """What a ready model is; raises ModelNotFound or ModelUnavailable."""
+        served = self._manager.resolve(name, version)
+        if version:
+            versions = [served.version]
+        else:
+            versions = [m.version for m in self._manager.served_models() if m.name == name]
+        return ModelMetadata(
+            name,
+            tuple(str(number) for number in versions),
+            served.description.platform,
+            served.description.inputs,
+            served.outputs,
+        )
+
+    def server_metadata(self) -> tuple[str, str]:
+        """Name and version of the server."""
+        return "inferd", __version__
+
+    def served(self, name: str, version: str = "") -> ServedModel:
+        """The loaded model that a request would get; raises ModelNotFound or ModelUnavailable."""
+        return self._manager.resolve(name, version)
+
+    def submit(self, request: InferenceRequest, on_done: OnDone) -> QueuedRequest:
+        """Queue a request; `on_done` gets the response or an error, once.
+
+        A caller that leaves calls `cancel` on what is returned, and is not called back.
+
+        Raises at once, without calling `on_done`: InvalidRequest, ModelNotFound, ModelUnavailable,
+        Overloaded.
+        """
+        if self.draining:
+            raise Overloaded("the server is shutting down and takes no new requests", 5.0)
+        served = self._manager.resolve(request.model_name, request.model_version)
+        if request.outputs and any(output.classification for output in request.outputs):
+            on_done = _classifying(served, request, on_done)
+        return served.submit(request, on_done)
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Like `submit`, for callers that wait; leaving the wait cancels the request."""
+        future: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+
+        def on_done(result: InferenceResponse | InferdError) -> None:
+            if future.cancelled():
+                return
+            if isinstance(result, InferenceResponse):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+        item = self.submit(request, on_done)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            item.cancel()
+            raise
+
+
+def _classifying(
+    served: ServedModel, request: InferenceRequest, on_done: OnDone
+) -> Callable[[InferenceResponse | InferdError], None]:
+    specs = {spec.name: spec for spec in served.outputs}
+    counts = {o.name: o.classification for o in request.outputs or () if o.classification}
+    for name, count in counts.items():
+        if name in specs:
+            check_classification(specs[name], count)
+    batched = served.description.max_batch_size > 0
+
+    def done(result: InferenceResponse | InferdError) -> None:
+        if isinstance(result, InferenceResponse):
+            try:
+                result.outputs = [
+                    classify(t, counts[t.name], specs[t.name].labels, batched)
+                    if t.name in counts
+                    else t
+                    for t in result.outputs
+                ]
+            except InvalidRequest as error:
+                result = error
+        on_done(result)
+
+    return done

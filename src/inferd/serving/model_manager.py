@@ -1,0 +1,316 @@
+"""Which models are loaded, in which state, and how they come and go: load, warm, swap, drain.
+
+Runs on the loop's thread; what blocks (looking at disk, loading, closing) runs on loader threads.
+One lock a model keeps its changes in order; requests never take it.
+"""
+
+import asyncio
+import ctypes
+import gc
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inferd.config.model import ModelConfig
+from inferd.errors import ConfigError, InferdError, ModelNotFound, ModelUnavailable
+from inferd.repository.layout import Fingerprint, ModelSource, scan
+from inferd.repository.version_policy import choose_versions
+from inferd.serving.served_model import LoadSpec, ServedModel, load_model
+from inferd.types.model import ModelReadyState, ModelStatus
+
+_log = logging.getLogger("inferd.models")
+
+State = ModelReadyState
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class VersionRecord:
+    """What is known of one version: its public state, and the loaded model while there is one."""
+
+    state: ModelReadyState
+    reason: str = ""
+    served: ServedModel | None = None
+    fingerprint: Fingerprint | None = None
+    config: ModelConfig | None = None
+
+
+def intra_op_threads(cores: int, instances: int) -> int:
+    """Threads for each instance so that all instances together use the cores once; at least 1."""
+    return max(1, cores // instances)
+
+
+class ModelManager:
+    """Owns every loaded model."""
+
+    def __init__(self, paths: tuple[Path, ...], cores: int, load_threads: int) -> None:
+        self.default: dict[str, ServedModel] = {}
+        """Highest ready version of each model: what a request without a version gets."""
+        self.records: dict[str, dict[int, VersionRecord]] = {}
+        self.errors: dict[str, str] = {}
+        """Models that cannot be served at all, and why."""
+        self._wanted: set[str] = set()
+        self._optional: set[str] = set()
+        self._paths = paths
+        self._cores = cores
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.on_change: Callable[[], None] = lambda: None
+
+    # -- look-up, on the path of every request ------------------------------------------------
+
+    def resolve(self, name: str, version: str = "") -> ServedModel:
+        """The loaded model for a request; raises ModelNotFound or ModelUnavailable."""
+        if not version:
+            served = self.default.get(name)
+            if served is not None:
+                return served
+            if name not in self.records and name not in self.errors:
+                raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
+            raise ModelUnavailable(
+                f"Request for unknown model: '{name}' has no available versions"
+                + (f": {self._why(name)}" if self._why(name) else "")
+            )
+        if name not in self.records and name not in self.errors:
+            raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
+        record = self.records.get(name, {}).get(int(version)) if _is_version(version) else None
+        if record is None:
+            raise ModelNotFound(
+                f"Request for unknown model: '{name}' version {version} is not found"
+            )
+        if record.served is None or record.state not in (State.READY, State.LOADING):
+            raise ModelUnavailable(
+                f"Request for unknown model: '{name}' version {version} is not at ready state: "
+                f"{record.state.value} {record.reason}".rstrip()
+            )
+        return record.served
+
+    def _why(self, name: str) -> str:
+        if name in self.errors:
+            return self.errors[name]
+        reasons = [record.reason for record in self.records.get(name, {}).values()]
+        return reasons[-1] if reasons else ""
+
+    def index(self) -> list[ModelStatus]:
+        """Every known version with its state, by name and version."""
+        statuses = [
+            ModelStatus(name, version, record.state, record.reason)
+            for name, versions in self.records.items()
+            for version, record in versions.items()
+        ]
+        statuses += [
+            ModelStatus(name, 0, State.UNAVAILABLE, reason)
+            for name, reason in self.errors.items()
+            if not self.records.get(name)
+        ]
+        return sorted(statuses, key=lambda s: (s.name, s.version))
+
+    def served_models(self) -> list[ServedModel]:
+        """Every loaded version, by name and version."""
+        return [
+            record.served
+            for _, versions in sorted(self.records.items())
+            for _, record in sorted(versions.items())
+            if record.served is not None
+        ]
+
+    def all_ready(self) -> bool:
+        """Whether every model that should be served is, apart from those marked not required."""
+        return all(name in self.default for name in self._wanted - self._optional)
+
+    # -- change --------------------------------------------------------------------------------
+
+    async def scan(self) -> dict[str, ModelSource]:
+        """Look at the repository; raises ConfigError for a path that holds nothing."""
+        return await self._off_loop(lambda: scan(self._paths))
+
+    async def load(self, name: str, override: ModelConfig | None = None) -> None:
+        """Load a model, or what of it has changed; raises ModelNotFound or the load's own error."""
+        source = (await self.scan()).get(name)
+        if source is None:
+            raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
+        if override is not None:
+            source = _with_config(source, override)
+        await self.apply(source)
+        failed = [
+            f"version {version}: {record.reason}"
+            for version, record in self.records.get(name, {}).items()
+            if record.reason
+            and record.state is not State.UNLOADING
+            and record.reason != "unloaded"
+            and version in choose_versions(source.config.version_policy, source.versions)
+        ]
+        if name in self.errors or failed:
+            reason = self.errors.get(name) or "; ".join(failed)
+            raise ModelUnavailable(f"failed to load '{name}', {reason}")
+
+    async def apply(self, source: ModelSource) -> None:
+        """Bring a model to what its source says: load what is new, then retire what is not wanted.
+
+        A version that fails to load leaves what serves serving.
+        """
+        name = source.name
+        async with self._lock(name):
+            self._wanted.add(name)
+            (self._optional.discard if source.config.required else self._optional.add)(name)
+            if source.error:
+                self.errors[name] = source.error
+                _log.error("model cannot be served", extra={"model": name, "reason": source.error})
+                self.on_change()
+                return
+            self.errors.pop(name, None)
+            wanted = choose_versions(source.config.version_policy, source.versions)
+            if not wanted:
+                self.errors[name] = "the version policy chooses none of the versions that exist"
+            results = await asyncio.gather(*[self._load_version(source, v) for v in wanted])
+            if wanted and all(results):
+                for version in [v for v in self.records.get(name, {}) if v not in wanted]:
+                    self._retire(name, version, "unloaded")
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; returns once it takes no more requests, memory comes back later."""
+        async with self._lock(name):
+            if name not in self.records and name not in self.errors:
+                raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
+            self._wanted.discard(name)
+            self.errors.pop(name, None)
+            for version in self.records.get(name, {}):
+                self._retire(name, version, "unloaded")
+
+    async def remove(self, name: str) -> None:
+        """The model is gone from the repository: unload and forget it."""
+        await self.unload(name)
+        await self.settle()
+        if not any(record.served for record in self.records.get(name, {}).values()):
+            self.records.pop(name, None)
+
+    async def settle(self) -> None:
+        """Wait until every retired version is closed."""
+        while self._retiring:
+            await asyncio.gather(*self._retiring)
+
+    async def drain(self) -> None:
+        """Wait until no model has a request queued or running. New ones have been stopped."""
+        await asyncio.gather(*[served.batcher.drain() for served in self.served_models()])
+
+    async def close(self) -> None:
+        """Close every model."""
+        for name in list(self.records):
+            await self.unload(name)
+        await self.settle()
+        self._loaders.shutdown()
+
+    async def _load_version(self, source: ModelSource, version: int) -> bool:
+        name, mark = source.name, source.versions[version].fingerprint
+        versions = self.records.setdefault(name, {})
+        record = versions.setdefault(version, VersionRecord(State.UNKNOWN))
+        if record.served and record.fingerprint == mark and record.config == source.config:
+            record.state, record.reason = State.READY, ""
+            return True
+        previous = record.served
+        record.state, record.reason = State.LOADING, ""
+        spec = LoadSpec(
+            name, version, source.versions[version].path, source.backend, source.config,
+            intra_op_threads(self._cores, source.config.instance_count), source.labels,
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        try:
+            served = await self._off_loop(lambda: load_model(spec, loop))
+        except InferdError as error:
+            self._load_failed(name, version, record, str(error))
+            return False
+        except Exception as error:
+            _log.exception("model load raised", extra={"model": name, "version": version})
+            self._load_failed(name, version, record, f"{type(error).__name__}: {error}")
+            return False
+        record.served, record.state, record.reason = served, State.READY, ""
+        record.fingerprint, record.config = mark, source.config
+        self._set_default(name)
+        if previous is not None:
+            self._spawn(self._close_model(previous))
+        _log.info(
+            "model loaded",
+            extra={
+                "model": name, "version": version,
+                "seconds": round(served.statistics.load_ns / 1e9, 3),
+                "notes": "; ".join(served.description.notes),
+            },
+        )  # fmt: skip
+        return True
+
+    def _load_failed(self, name: str, version: int, record: VersionRecord, reason: str) -> None:
+        _log.error(
+            "model failed to load", extra={"model": name, "version": version, "reason": reason}
+        )
+        if record.served is not None:
+            record.state = State.READY
+            record.reason = f"reload failed, the copy loaded before serves on: {reason}"
+        else:
+            record.state, record.reason = State.UNAVAILABLE, reason
+        self.on_change()
+
+    def _retire(self, name: str, version: int, reason: str) -> None:
+        record = self.records[name][version]
+        served, record.served = record.served, None
+        record.fingerprint = None
+        if served is None:
+            if record.state is not State.UNLOADING:
+                record.state, record.reason = State.UNAVAILABLE, reason
+            return
+        record.state, record.reason = State.UNLOADING, ""
+        self._set_default(name)
+
+        async def retire() -> None:
+            await self._close_model(served)
+            if record.state is State.UNLOADING:
+                record.state, record.reason = State.UNAVAILABLE, reason
+            _log.info("model unloaded", extra={"model": name, "version": version})
+
+        self._spawn(retire())
+
+    async def _close_model(self, served: ServedModel) -> None:
+        """Drain, close, and give the memory back to the system."""
+        await served.batcher.drain()
+        await self._off_loop(served.close)
+        await self._off_loop(_trim_memory)
+
+    def _set_default(self, name: str) -> None:
+        ready = [r.served for _, r in sorted(self.records[name].items()) if r.served is not None]
+        if ready:
+            self.default[name] = ready[-1]
+        else:
+            self.default.pop(name, None)
+        self.on_change()
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+
+
+def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
+    if config.name and config.name != source.name:
+        raise ConfigError(f"is '{config.name}', the model is '{source.name}'", field="name")
+    return ModelSource(source.name, config, source.backend, source.versions, source.labels)
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _trim_memory() -> None:
+    """glibc keeps freed memory; ask it to hand it back. Elsewhere there is nothing to ask."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

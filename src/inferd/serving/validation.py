@@ -1,0 +1,160 @@
+"""Whether a request fits its model, with the words that Triton's clients and tests look for.
+
+Pure. Its result is what the batcher needs: arrays in the model's order, rows, and a key that is
+equal for requests that may share a batch.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from inferd.backends.base import ModelDescription
+from inferd.errors import InvalidRequest
+from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
+from inferd.types.tensor import Array, Tensor, TensorSpec
+
+
+class RequestValidator:
+    """Checks requests for one model version."""
+
+    def __init__(self, name: str, description: ModelDescription) -> None:
+        self._name = name
+        self._max_batch_size = description.max_batch_size
+        self._inputs = description.inputs
+        self._by_name = {spec.name: spec for spec in description.inputs}
+        self._outputs = {spec.name: index for index, spec in enumerate(description.outputs)}
+        self._output_specs = description.outputs
+        self._required = sum(not spec.optional for spec in description.inputs)
+        # Dimensions that may differ between requests: only these can keep two apart.
+        batched = self._max_batch_size > 0
+        self._free_dims = [
+            tuple(i for i, dim in enumerate(s.shape) if dim < 0 and not (batched and i == 0))
+            for s in description.inputs
+        ]
+        self._all_fixed = not any(self._free_dims)
+        only_one = len(description.inputs) == 1 and self._all_fixed and batched
+        self._single = description.inputs[0] if only_one else None
+        self._single_tail = self._single.shape[1:] if self._single else ()
+
+    def check(self, request: InferenceRequest) -> tuple[list[Array], int, Hashable]:
+        """Arrays in the model's order, rows, key; raises InvalidRequest naming input and fix."""
+        tensors = request.inputs
+        single = self._single
+        if single is not None and len(tensors) == 1:
+            # What most requests are: one input of the one shape that fits.
+            tensor = tensors[0]
+            shape = tensor.array.shape
+            if (
+                tensor.datatype is single.datatype
+                and shape[1:] == self._single_tail
+                and 0 < shape[0] <= self._max_batch_size
+                and tensor.name == single.name
+                and not request.parameters
+            ):
+                return [tensor.array], shape[0], ()
+        tensors = self._in_order(tensors)
+        rows = self._rows(tensors)
+        for spec, tensor in zip(self._inputs, tensors, strict=False):
+            self._check_tensor(spec, tensor)
+        arrays = [tensor.array for tensor in tensors]
+        parameters = request.parameters
+        if self._all_fixed and not parameters:
+            return arrays, rows, ()
+        return arrays, rows, (self._free_shape(arrays), _hashable(parameters))
+
+    def output_indices(self, outputs: Sequence[RequestedOutput] | None) -> tuple[int, ...] | None:
+        """Indices of the outputs asked for, None for all; raises InvalidRequest."""
+        if not outputs:
+            return None
+        indices = []
+        for output in outputs:
+            index = self._outputs.get(output.name)
+            if index is None:
+                known = ", ".join(self._outputs)
+                raise InvalidRequest(
+                    f"unexpected inference output '{output.name}' for model '{self._name}'; "
+                    f"it has: {known}"
+                )
+            if index in indices:
+                raise InvalidRequest(f"output '{output.name}' already exists in request")
+            indices.append(index)
+        return tuple(indices)
+
+    def _in_order(self, tensors: list[Tensor]) -> list[Tensor]:
+        by_name: dict[str, Tensor] = {}
+        for tensor in tensors:
+            if tensor.name in by_name:
+                raise InvalidRequest(f"input '{tensor.name}' already exists in request")
+            if tensor.name not in self._by_name:
+                known = ", ".join(self._by_name)
+                raise InvalidRequest(
+                    f"unexpected inference input '{tensor.name}' for model '{self._name}'; "
+                    f"it has: {known}"
+                )
+            by_name[tensor.name] = tensor
+        if len(by_name) != len(self._inputs):
+            missing = [s.name for s in self._inputs if s.name not in by_name]
+            raise InvalidRequest(
+                f"expected {len(self._inputs)} inputs but got {len(by_name)} inputs for model "
+                f"'{self._name}'. Got input(s) {_names(by_name)}, missing {_names(missing)}"
+            )
+        return [by_name[spec.name] for spec in self._inputs]
+
+    def _rows(self, tensors: list[Tensor]) -> int:
+        if not self._max_batch_size:
+            return 1
+        rows = -1
+        for tensor in tensors:
+            shape = tensor.array.shape
+            mine = shape[0] if shape else 0
+            if rows < 0:
+                rows = mine
+            elif mine != rows:
+                raise InvalidRequest(
+                    f"input '{tensor.name}' batch size does not match other inputs for "
+                    f"'{self._name}': {mine}, expected {rows}"
+                )
+        if rows > self._max_batch_size:
+            raise InvalidRequest(
+                f"inference request batch-size must be <= {self._max_batch_size} for "
+                f"'{self._name}', got {rows}"
+            )
+        if rows < 1:
+            raise InvalidRequest(f"inference request batch-size must be >= 1 for '{self._name}'")
+        return rows
+
+    def _check_tensor(self, spec: TensorSpec, tensor: Tensor) -> None:
+        if tensor.datatype is not spec.datatype:
+            raise InvalidRequest(
+                f"inference input '{spec.name}' data-type is '{tensor.datatype.name}', but model "
+                f"'{self._name}' expects '{spec.datatype.name}'"
+            )
+        shape = tensor.array.shape
+        expected = spec.shape
+        fits = len(shape) == len(expected)
+        if fits:
+            for mine, theirs in zip(shape, expected, strict=True):
+                if mine != theirs and theirs >= 0:
+                    fits = False
+                    break
+        if not fits:
+            raise InvalidRequest(
+                f"unexpected shape for input '{spec.name}' for model '{self._name}'. "
+                f"Expected {_shape(expected)}, got {_shape(shape)}"
+            )
+
+    def _free_shape(self, arrays: list[Array]) -> Hashable:
+        return tuple(
+            tuple([array.shape[i] for i in free])
+            for free, array in zip(self._free_dims, arrays, strict=True)
+        )
+
+
+def _hashable(parameters: Parameters | None) -> Hashable:
+    return frozenset(parameters.items()) if parameters else None
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _names(names: Mapping[str, object] | Sequence[str]) -> str:
+    return "[" + ", ".join(f"'{name}'" for name in names) + "]"

@@ -1,0 +1,1 @@
+"""The values that rooms hand each other. No behaviour beyond what a value knows of itself."""

@@ -1,0 +1,46 @@
+"""One predictive request and its answer, the same on every protocol."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from inferd.types.tensor import Tensor
+
+Parameters = Mapping[str, Any]
+"""Parameter values are bool, int, float or str."""
+
+
+class RequestedOutput(msgspec.Struct, eq=False):
+    """An output that the caller asks for by name; `classification` > 0 asks for its top K."""
+
+    name: str
+    classification: int = 0
+
+
+class InferenceRequest(msgspec.Struct, eq=False):
+    """A request for one model; `outputs` None asks for all.
+
+    `parameters` are those that the model may see: what a protocol or the queue consumes
+    (`binary_data_output`, `timeout`, ...) has been taken out. `timeout_us` bounds the wait in the
+    queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none.
+    """
+
+    model_name: str
+    model_version: str
+    inputs: list[Tensor]
+    outputs: list[RequestedOutput] | None = None
+    id: str = ""
+    parameters: Parameters | None = None
+    timeout_us: int = 0
+    deadline_ns: int = 0
+
+
+class InferenceResponse(msgspec.Struct, eq=False):
+    """The answer: the outputs that were asked for, in the order asked for."""
+
+    model_name: str
+    model_version: str
+    outputs: list[Tensor]
+    id: str = ""
+    parameters: Parameters | None = None
