@@ -19,9 +19,9 @@ from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
 from inferd.protocols.http.app import RequestRouter, create_app
-from inferd.protocols.http.connection import HttpLimits
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
+from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.model_manager import ModelManager

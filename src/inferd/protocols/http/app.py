@@ -9,18 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from inferd.protocols.http.asgi import AsgiApp, AsgiExchange
-from inferd.protocols.http.connection import (
-    Exchange,
-    Handler,
-    HttpConnection,
-    HttpRequest,
-    RequestHead,
-)
+from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.docs import docs_page
 from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.oip.openapi import openapi_document
 from inferd.protocols.http.oip.routes import OipRoutes, json_response
+from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane

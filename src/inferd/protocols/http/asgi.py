@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from inferd.protocols.http.connection import Headers, HttpConnection, HttpRequest
+from inferd.protocols.http.connection import HttpConnection
 from inferd.protocols.http.errors import error_body
+from inferd.protocols.http.request import Headers, HttpRequest
 
 _log = logging.getLogger("inferd.http")
 

@@ -15,9 +15,10 @@ import numpy as np
 import orjson
 
 from inferd.errors import InferdError
-from inferd.protocols.http.connection import Exchange, HttpConnection, HttpRequest
+from inferd.protocols.http.connection import Exchange, HttpConnection
 from inferd.protocols.http.oip.request_codec import EXACT_KINDS, MAX_DEPTH, json_decoder
 from inferd.protocols.http.oip.response_codec import single_row_head
+from inferd.protocols.http.request import HttpRequest
 from inferd.protocols.http.request_id import next_request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel

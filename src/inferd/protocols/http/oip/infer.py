@@ -18,18 +18,13 @@ from inferd.protocols.http.compression import (
     compress,
     decompress,
 )
-from inferd.protocols.http.connection import (
-    Handler,
-    Headers,
-    HttpConnection,
-    HttpRequest,
-    RequestHead,
-)
+from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.http.oip.express import ExpressLane
 from inferd.protocols.http.oip.raw_request import decode_raw
 from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
 from inferd.protocols.http.oip.response_codec import encode_response
+from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse

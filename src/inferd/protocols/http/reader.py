@@ -1,0 +1,132 @@
+"""From the bytes of a connection to whole requests, within limits. Pure: no socket, no time.
+
+Parsing is llhttp's, through httptools. What cannot be served becomes `rejection`, a status and a
+message, and nothing is read after it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+
+from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one connection may cost; sizes in bytes, times in seconds."""
+
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_head_bytes: int = 64 * 1024
+    head_timeout_s: float = 30.0
+    body_timeout_s: float = 30.0
+    keep_alive_s: float = 600.0
+
+
+class RequestReader:
+    """Reads the requests of one connection."""
+
+    __slots__ = (
+        "_body_bytes", "_chunks", "_done", "_head_bytes", "_headers", "_limits", "_parser",
+        "_target", "expects_continue", "in_body", "in_message", "rejection", "upgraded",
+    )  # fmt: skip
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.in_message = False
+        self.in_body = False
+        self.expects_continue = False
+        """The client waits for a sign before it sends the body."""
+        self.upgraded = False
+        """The client wants another protocol: its last request is answered as it stands."""
+        self.rejection: tuple[int, str] | None = None
+        self._limits = limits
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: Headers = []
+        self._head_bytes = 0
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+        self._done: list[HttpRequest] = []
+
+    def feed(self, data: bytes) -> list[HttpRequest]:
+        """The requests that these bytes complete, in order."""
+        if self.rejection is not None or self.upgraded:
+            return []
+        if not self.in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.upgraded = True
+        except httptools.HttpParserError as error:
+            self._reject(400, f"malformed HTTP request: {error}")
+        limit = self._limits.max_head_bytes
+        if self.in_message and not self.in_body and self._head_bytes > limit:
+            self._reject(431, f"request head is too large; at most {limit} bytes are allowed")
+        if not self._done:
+            return []
+        done, self._done = self._done, []
+        return done
+
+    def _reject(self, status: int, message: str) -> None:
+        if self.rejection is None:
+            self.rejection = status, message
+        self._chunks = []
+
+    # -- called by the parser ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.in_message = True
+        self._target = b""
+        self._headers = []
+        self._chunks = []
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """The target, perhaps in pieces."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self.in_body = True
+        limit = self._limits.max_body_bytes
+        for name, value in self._headers:
+            if name == b"content-length" and int(value) > limit:
+                self._reject(413, f"request body of {int(value)} bytes exceeds the maximum allowed "
+                             f"input size of {limit} bytes")  # fmt: skip
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expects_continue = self.rejection is None
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self.rejection is not None:
+            return
+        self._body_bytes += len(data)
+        limit = self._limits.max_body_bytes
+        if self._body_bytes > limit:
+            self._reject(
+                413, f"request body exceeds the maximum allowed input size of {limit} bytes"
+            )
+        else:
+            self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self.in_message = self.in_body = self.expects_continue = False
+        self._head_bytes = 0
+        if self.rejection is not None:
+            return
+        chunks, self._chunks = self._chunks, []
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        parser = self._parser
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1"
+        head = RequestHead(
+            parser.get_method(), self._target, self._headers, dict(self._headers), keep_alive,
+            len(body),
+        )  # fmt: skip
+        self._done.append(HttpRequest(head, body))
