@@ -15,9 +15,6 @@ BACKENDS = {
 """Name of a backend to `module:class`."""
 
 EXTRAS = {"onnxruntime": "onnx"}
-SUFFIXES = {".onnx": "onnxruntime"}
-"""Suffix of a model file to the backend that serves it."""
-
 ENTRY_POINT_GROUP = "inferd.backends"
 
 

@@ -6,10 +6,13 @@ so (`NOT_YET`). This module refuses to read files (`load.py`) and to know what a
 (the backend completes what is not said).
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from inferd.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
@@ -26,10 +29,13 @@ NOT_YET = frozenset(
         "model_operations", "optimization", "cc_model_filenames", "metric_tags", "model_metrics",
         "priority_levels", "default_priority_level", "priority_queue_policy", "gpus",
         "secondary_devices", "profile", "passive", "host_policy", "rate_limiter",
-        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action",
+        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action", "runtime",
+        "is_non_linear_format_io",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
+
+_DEFAULTS_IN_TRITON: tuple[object, ...] = ("", 0, False, None, [], {}, "REJECT")
 
 
 class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,3 +168,42 @@ class ModelConfig(_Config, frozen=True):
         if isinstance(value, dict):
             value = value.get("string_value", default)
         return str(value)
+
+
+def without_defaults(document: object, *, file: str, path: str = "") -> object:
+    """A document without the fields that inferd does not act on yet, where they hold what Triton
+    takes for unset: so a configuration that Triton (or inferd) printed can be read back.
+
+    Raises ConfigError naming the field where one holds anything else.
+    """
+    if isinstance(document, list):
+        return [without_defaults(entry, file=file, path=path) for entry in document]
+    if not isinstance(document, dict):
+        return document
+    kept = {}
+    for name, value in document.items():
+        field = f"{path}.{name}" if path else str(name)
+        if name not in NOT_YET:
+            free = name in ("parameters", "inputs")  # keys of these are the user's own names
+            kept[name] = value if free else without_defaults(value, file=file, path=field)
+        elif not any(value == default for default in _DEFAULTS_IN_TRITON):
+            raise ConfigError(
+                "is a field of Triton's that inferd does not act on yet; take it out",
+                file=file,
+                field=field,
+            )
+    return kept
+
+
+def in_field_names(document: object) -> object:
+    """A document whose keys may be in camelCase, as protobuf's JSON is, with Triton's own names."""
+    if isinstance(document, list):
+        return [in_field_names(entry) for entry in document]
+    if not isinstance(document, dict):
+        return document
+    return {
+        re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", str(name)): (
+            value if name in ("parameters", "inputs") else in_field_names(value)
+        )
+        for name, value in document.items()
+    }

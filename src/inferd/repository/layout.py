@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inferd.config.model import NOT_YET, ModelConfig
+from inferd.config.model import ModelConfig, in_field_names, without_defaults
 from inferd.config.strict import decode_struct, read_document
 from inferd.errors import ConfigError
 
@@ -130,17 +130,16 @@ def _read_config(folder: Path) -> ModelConfig:
     return decode_model_config(document if document is not None else {}, file=str(path))
 
 
-def decode_model_config(document: object, *, file: str) -> ModelConfig:
-    """A model's configuration from plain data; raises ConfigError naming file, field and fix."""
-    if isinstance(document, dict):
-        for name in document:
-            if name in NOT_YET:
-                raise ConfigError(
-                    "is a field of Triton's that inferd does not act on yet; take it out",
-                    file=file,
-                    field=str(name),
-                )
-    return decode_struct(document, ModelConfig, file=file)
+def decode_model_config(document: object, *, file: str, strict: bool = True) -> ModelConfig:
+    """A model's configuration from plain data; raises ConfigError naming file, field and fix.
+
+    Not strict is how it comes through the load API: protobuf's JSON, with camelCase names and
+    numbers as text.
+    """
+    if not strict:
+        document = in_field_names(document)
+    document = without_defaults(document, file=file)
+    return decode_struct(document, ModelConfig, file=file, strict=strict)
 
 
 def _backend(config: ModelConfig, folder: Path) -> str:

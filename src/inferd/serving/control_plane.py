@@ -45,7 +45,7 @@ class ControlPlane:
         self._check_explicit()
         override = None
         if config is not None:
-            override = decode_model_config(config, file="parameters.config")
+            override = decode_model_config(config, file="parameters.config", strict=False)
         await self._manager.load(name, override)
 
     async def unload(self, name: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inferd.config.model import ModelConfig
-from inferd.errors import ConfigError, InferdError, ModelNotFound, ModelUnavailable
+from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferd.repository.layout import Fingerprint, ModelSource, scan
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.served_model import LoadSpec, ServedModel, load_model
@@ -129,24 +129,25 @@ class ModelManager:
         return await self._off_loop(lambda: scan(self._paths))
 
     async def load(self, name: str, override: ModelConfig | None = None) -> None:
-        """Load a model, or what of it has changed; raises ModelNotFound or the load's own error."""
+        """Load a model, or what of it has changed.
+
+        Raises ModelNotFound, or InvalidRequest with what failed.
+        """
         source = (await self.scan()).get(name)
         if source is None:
             raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
         if override is not None:
             source = _with_config(source, override)
         await self.apply(source)
+        wanted = choose_versions(source.config.version_policy, source.versions)
         failed = [
-            f"version {version}: {record.reason}"
+            f"version {version} is at {record.state.value} state: {record.reason}"
             for version, record in self.records.get(name, {}).items()
-            if record.reason
-            and record.state is not State.UNLOADING
-            and record.reason != "unloaded"
-            and version in choose_versions(source.config.version_policy, source.versions)
+            if version in wanted and record.reason
         ]
         if name in self.errors or failed:
             reason = self.errors.get(name) or "; ".join(failed)
-            raise ModelUnavailable(f"failed to load '{name}', {reason}")
+            raise InvalidRequest(f"load failed for model '{name}': {reason}")
 
     async def apply(self, source: ModelSource) -> None:
         """Bring a model to what its source says: load what is new, then retire what is not wanted.
