@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
@@ -83,6 +85,7 @@ class Server:
 
     async def serve(self, announce: Announce) -> int:
         """Start, serve until told to stop, stop."""
+        np.seterr(over="ignore")  # a number too large for its datatype becomes infinite, silently
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

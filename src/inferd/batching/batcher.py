@@ -169,8 +169,10 @@ class DynamicBatcher:
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. The caller has stopped adding."""
-        while self.queue.size or self.running or self._retries:
+        if self._idle is None:
             self._idle = asyncio.Event()
+        while self.queue.size or self.running or self._retries:
+            self._idle.clear()
             await self._idle.wait()
 
     def _retry_after_s(self) -> float:

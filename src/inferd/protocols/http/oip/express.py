@@ -8,6 +8,7 @@ the error and says it. Nothing can happen to a request in between: it all is one
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -15,11 +16,12 @@ import numpy as np
 import orjson
 
 from inferd.errors import InferdError
+from inferd.protocols.http.compression import MIN_COMPRESS_BYTES, choose_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
 from inferd.protocols.http.oip.request_codec import EXACT_KINDS, MAX_DEPTH, json_decoder
 from inferd.protocols.http.oip.response_codec import single_row_head
 from inferd.protocols.http.request import HttpRequest
-from inferd.protocols.http.request_id import next_request_id
+from inferd.protocols.http.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BF16, BYTES, FP16
@@ -31,7 +33,8 @@ read what its sockets hold by now. Answers in fewer, fuller batches leave the cl
 machine free to work meanwhile; a rider who was alone last time is not kept for others."""
 
 MAX_BODY_BYTES = 64 * 1024
-"""Longer bodies cost more to decode than the lane saves."""
+MAX_ELEMENTS = 16 * 1024
+"""Longer bodies and larger outputs cost more to decode and encode than the lane saves."""
 
 Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange]
 
@@ -105,8 +108,8 @@ class ExpressLane:
             if answers is None:
                 self._send_ordinary(group)
             else:
-                for (connection, _), answer in zip(group, answers, strict=True):
-                    connection.respond_tensors(answer, next_request_id())
+                for (connection, request), answer in zip(group, answers, strict=True):
+                    _answer(connection, request, answer)
 
     def _fits(self, served: ServedModel) -> bool:
         """Whether the model's requests can be plain ones; looked at once for each loaded model."""
@@ -121,6 +124,7 @@ class ExpressLane:
             and inputs[0].datatype in EXACT_KINDS
             and all(dim > 0 for dim in inputs[0].shape[1:])
             and not any(spec.datatype in (BYTES, FP16, BF16) for spec in outputs)
+            and all(_is_small(spec.shape[1:]) for spec in outputs)
         ):
             self._shape = [1, *inputs[0].shape[1:]]
         return bool(self._shape)
@@ -143,6 +147,23 @@ class ExpressLane:
             if not connection.closed:
                 exchange = self._ordinary(connection, request, self._name, self._version)
                 connection.adopt(request, exchange)
+
+
+def _answer(connection: HttpConnection, request: HttpRequest, body: bytes) -> None:
+    fields = request.head.fields
+    identity = request_id(fields.get(b"x-request-id"))
+    accept = fields.get(b"accept-encoding")
+    if accept is not None and len(body) >= MIN_COMPRESS_BYTES:
+        encoding = choose_encoding(accept)
+        if encoding:
+            headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
+            connection.respond(200, compress(body, encoding), headers=headers)
+            return
+    connection.respond_tensors(body, identity)
+
+
+def _is_small(shape: tuple[int, ...]) -> bool:
+    return min(shape, default=1) > 0 and math.prod(shape) <= MAX_ELEMENTS
 
 
 def _encode_rows(served: ServedModel, outputs: list[Array]) -> list[bytes]:

@@ -10,6 +10,8 @@ import re
 import time
 from urllib.parse import unquote
 
+import numpy as np
+
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.http.compression import (
@@ -39,11 +41,8 @@ OFFLOAD_BYTES = 256 * 1024
 
 DEADLINE_HEADER = b"x-request-timeout-ms"
 
-_NOT_EXPRESS = {
-    b"inference-header-content-length", b"content-encoding", b"accept-encoding", b"x-request-id",
-    DEADLINE_HEADER,
-}  # fmt: skip
-"""Headers that change how a request is read or answered."""
+_NOT_EXPRESS = {b"inference-header-content-length", b"content-encoding", DEADLINE_HEADER}
+"""Headers that change how a request is read, or how long it may take."""
 
 Decoded = tuple[InferenceRequest, OutputForm]
 
@@ -161,7 +160,8 @@ class InferExchange:
             if encoding is not None:
                 text = encoding.decode("latin-1")
                 body = decompress(body, text, self._route.max_body_bytes)
-            return self._decode(name, version, body, length)
+            with np.errstate(over="ignore"):
+                return self._decode(name, version, body, length)
 
         def done(future: "asyncio.Future[Decoded]") -> None:
             if self._gone:
