@@ -112,6 +112,6 @@ class ControlPlane:
         gone = self._known - set(sources)
         self._known = set(sources)
         await asyncio.gather(
-            *[self._manager.apply(source) for source in sources.values()],
+            *[self._manager.apply(source, retry=False) for source in sources.values()],
             *[self._manager.remove(name) for name in gone],
         )

@@ -34,8 +34,12 @@ class VersionRecord:
     state: ModelReadyState
     reason: str = ""
     served: ServedModel | None = None
-    fingerprint: Fingerprint | None = None
-    config: ModelConfig | None = None
+    loaded_from: "Origin | None" = None
+    failed_from: "Origin | None" = None
+    """What a version looked like when it was loaded, and when loading it last failed."""
+
+
+Origin = tuple[Fingerprint, ModelConfig]
 
 
 def intra_op_threads(cores: int, instances: int) -> int:
@@ -59,7 +63,6 @@ class ModelManager:
         self._locks: dict[str, asyncio.Lock] = {}
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
-        self.on_change: Callable[[], None] = lambda: None
 
     # -- look-up, on the path of every request ------------------------------------------------
 
@@ -149,25 +152,27 @@ class ModelManager:
             reason = self.errors.get(name) or "; ".join(failed)
             raise InvalidRequest(f"load failed for model '{name}': {reason}")
 
-    async def apply(self, source: ModelSource) -> None:
+    async def apply(self, source: ModelSource, retry: bool = True) -> None:
         """Bring a model to what its source says: load what is new, then retire what is not wanted.
 
-        A version that fails to load leaves what serves serving.
+        A version that fails to load leaves what serves serving; without `retry` it is not tried
+        again until it looks different.
         """
         name = source.name
         async with self._lock(name):
             self._wanted.add(name)
             (self._optional.discard if source.config.required else self._optional.add)(name)
             if source.error:
+                if self.errors.get(name) != source.error:
+                    extra = {"model": name, "reason": source.error}
+                    _log.error("model cannot be served", extra=extra)
                 self.errors[name] = source.error
-                _log.error("model cannot be served", extra={"model": name, "reason": source.error})
-                self.on_change()
                 return
             self.errors.pop(name, None)
             wanted = choose_versions(source.config.version_policy, source.versions)
             if not wanted:
                 self.errors[name] = "the version policy chooses none of the versions that exist"
-            results = await asyncio.gather(*[self._load_version(source, v) for v in wanted])
+            results = await asyncio.gather(*[self._load_version(source, v, retry) for v in wanted])
             if wanted and all(results):
                 for version in [v for v in self.records.get(name, {}) if v not in wanted]:
                     self._retire(name, version, "unloaded")
@@ -205,11 +210,15 @@ class ModelManager:
         await self.settle()
         self._loaders.shutdown()
 
-    async def _load_version(self, source: ModelSource, version: int) -> bool:
-        name, mark = source.name, source.versions[version].fingerprint
+    async def _load_version(self, source: ModelSource, version: int, retry: bool) -> bool:
+        name = source.name
+        origin = source.versions[version].fingerprint, source.config
         versions = self.records.setdefault(name, {})
         record = versions.setdefault(version, VersionRecord(State.UNKNOWN))
-        if record.served and record.fingerprint == mark and record.config == source.config:
+        if not retry and record.failed_from == origin:
+            return False
+        record.failed_from = None
+        if record.served and record.loaded_from == origin:
             record.state, record.reason = State.READY, ""
             return True
         previous = record.served
@@ -222,14 +231,16 @@ class ModelManager:
         try:
             served = await self._off_loop(lambda: load_model(spec, loop))
         except InferdError as error:
+            record.failed_from = origin
             self._load_failed(name, version, record, str(error))
             return False
         except Exception as error:
             _log.exception("model load raised", extra={"model": name, "version": version})
+            record.failed_from = origin
             self._load_failed(name, version, record, f"{type(error).__name__}: {error}")
             return False
         record.served, record.state, record.reason = served, State.READY, ""
-        record.fingerprint, record.config = mark, source.config
+        record.loaded_from = origin
         self._set_default(name)
         if previous is not None:
             self._spawn(self._close_model(previous))
@@ -252,12 +263,11 @@ class ModelManager:
             record.reason = f"reload failed, the copy loaded before serves on: {reason}"
         else:
             record.state, record.reason = State.UNAVAILABLE, reason
-        self.on_change()
 
     def _retire(self, name: str, version: int, reason: str) -> None:
         record = self.records[name][version]
         served, record.served = record.served, None
-        record.fingerprint = None
+        record.loaded_from = None
         if served is None:
             if record.state is not State.UNLOADING:
                 record.state, record.reason = State.UNAVAILABLE, reason
@@ -285,7 +295,6 @@ class ModelManager:
             self.default[name] = ready[-1]
         else:
             self.default.pop(name, None)
-        self.on_change()
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
