@@ -96,6 +96,7 @@ class OnnxModel:
     def __init__(self, path: Path, config: ModelConfig, threads: int) -> None:
         self._path = path
         self._options = _session_options(config, threads)
+        self._providers = _providers(config)
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
         outputs = [_spec(argument) for argument in first.get_outputs()]
@@ -122,9 +123,7 @@ class OnnxModel:
 
     def _open_session(self) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(
-                str(self._path), self._options, providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(str(self._path), self._options, providers=self._providers)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {self._path.name}: {error}") from error
 
@@ -150,6 +149,19 @@ def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
     # Workers that spin between batches would take the event loop's core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _providers(config: ModelConfig) -> list[str]:
+    """Where sessions run: on the CPU unless an instance group says KIND_GPU."""
+    if not any(group.kind == "KIND_GPU" for group in config.instance_group):
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise ConfigError(
+            "KIND_GPU needs an ONNX Runtime with CUDA: pip install onnxruntime-gpu in place of "
+            "onnxruntime, or use KIND_CPU",
+            field="instance_group.kind",
+        )
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def _count(config: ModelConfig, name: str, default: int) -> int:
