@@ -101,7 +101,7 @@ class ModelManager:
     def index(self) -> list[ModelStatus]:
         """Every known version with its state, by name and version."""
         statuses = [
-            ModelStatus(name, version, record.state, record.reason)
+            ModelStatus(name, version, record.state, record.reason or self.errors.get(name, ""))
             for name, versions in self.records.items()
             for version, record in versions.items()
         ]

@@ -294,6 +294,11 @@ def _numbers_from_json(wire: InferInput, data: list[Any], datatype: DataType) ->
         if found in "fiu":
             return array.astype(datatype.dtype)
     elif kind == "int":
+        if found in "fO":
+            # Integers that no one type of numpy holds together: look at each by itself.
+            exact = np.array(data, dtype=object)
+            if all(type(value) is int for value in exact.ravel().tolist()):
+                array, found = exact, "i"
         if found in "iu":
             info = np.iinfo(datatype.dtype)  # type: ignore[type-var]
             if array.min() >= info.min and array.max() <= info.max:
