@@ -100,7 +100,10 @@ class OnnxModel:
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
         outputs = [_spec(argument) for argument in first.get_outputs()]
-        max_batch_size, notes = config.max_batch_size, [f"{threads} intra-op threads an instance"]
+        max_batch_size, notes = (
+            config.max_batch_size,
+            [f"{self._options.intra_op_num_threads} intra-op threads an instance"],
+        )
         if max_batch_size is None:
             probe = OnnxInstance(first, tuple(inputs), [spec.name for spec in outputs])
             max_batch_size, note = probe_batching(probe.run, inputs, outputs)

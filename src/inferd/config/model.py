@@ -30,7 +30,7 @@ NOT_YET = frozenset(
         "priority_levels", "default_priority_level", "priority_queue_policy", "gpus",
         "secondary_devices", "profile", "passive", "host_policy", "rate_limiter",
         "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action", "runtime",
-        "is_non_linear_format_io",
+        "is_non_linear_format_io", "optional",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
@@ -49,7 +49,6 @@ class ModelInput(_Config, frozen=True):
     data_type: TypeName
     dims: tuple[int, ...]
     format: Literal["FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW"] = "FORMAT_NONE"
-    optional: bool = False
 
 
 class ModelOutput(_Config, frozen=True):

@@ -89,12 +89,10 @@ def _folder_source(folder: Path) -> ModelSource:
         if config.name and config.name != name:
             raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
         backend = _backend(config, folder)
+        filename = _filename(config, backend)
         labels = _read_labels(folder, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
-    filename = config.default_model_filename or DEFAULT_FILENAMES[backend]
-    if Path(filename).name != filename:
-        return ModelSource(name, error=f"default_model_filename '{filename}' is not a plain name")
     config_files = [folder / n for n in CONFIG_NAMES if (folder / n).is_file()]
     versions = {}
     for number, directory in _versions_in(folder).items():
@@ -159,6 +157,20 @@ def _backend(config: ModelConfig, folder: Path) -> str:
     raise ConfigError(f"no model file in {folder.name}'s versions; expected one named {expected}")
 
 
+def _filename(config: ModelConfig, backend: str) -> str:
+    filename = config.default_model_filename or DEFAULT_FILENAMES.get(backend, "")
+    if not filename:
+        known = ", ".join(DEFAULT_FILENAMES)
+        raise ConfigError(
+            f"'{backend}' is not one that inferd brings ({known}); a backend of your own also "
+            "needs default_model_filename",
+            field="backend",
+        )
+    if Path(filename).name != filename:
+        raise ConfigError(f"'{filename}' is not a plain name", field="default_model_filename")
+    return filename
+
+
 def _read_labels(folder: Path, config: ModelConfig) -> dict[str, tuple[str, ...]]:
     labels = {}
     for output in config.output:
@@ -169,7 +181,12 @@ def _read_labels(folder: Path, config: ModelConfig) -> dict[str, tuple[str, ...]
                     f"'{output.label_filename}' is not a file beside the configuration",
                     field="output.label_filename",
                 )
-            labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+            try:
+                labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(
+                    f"cannot be read as text: {error}", file=str(path), field="label_filename"
+                ) from error
     return labels
 
 

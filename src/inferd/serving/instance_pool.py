@@ -127,7 +127,12 @@ class _InstanceThread(threading.Thread):
 def merge_and_execute(instance: ModelInstance, batch: Batch) -> BatchResult:
     """Merge, run, time."""
     start_ns = _clock_ns()
-    return execute(instance, batch.merge(), start_ns)
+    try:
+        inputs = batch.merge()
+    except Exception as error:  # memory, most likely: smaller batches may still do
+        wrapped = BackendError(f"cannot merge a batch of {batch.rows} rows: {error}")
+        return BatchResult(None, wrapped, _clock_ns() - start_ns, 0)
+    return execute(instance, inputs, start_ns)
 
 
 def execute(instance: ModelInstance, inputs: list[Array], start_ns: int) -> BatchResult:

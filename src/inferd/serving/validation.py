@@ -22,7 +22,6 @@ class RequestValidator:
         self._by_name = {spec.name: spec for spec in description.inputs}
         self._outputs = {spec.name: index for index, spec in enumerate(description.outputs)}
         self._output_specs = description.outputs
-        self._required = sum(not spec.optional for spec in description.inputs)
         # Dimensions that may differ between requests: only these can keep two apart.
         batched = self._max_batch_size > 0
         self._free_dims = [

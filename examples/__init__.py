@@ -1,0 +1,1 @@
+"""Complete examples, each a folder that runs by `make`."""

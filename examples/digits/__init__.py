@@ -1,0 +1,1 @@
+"""From a scikit-learn classifier to answers over HTTP: `make demo`."""
