@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,8 +53,14 @@ def run(config: ServerConfig, announce: Announce) -> int:
     configure_logging(config.log_format, config.log_level)
     import uvloop  # here, so that importing the module stays cheap for the command line
 
+    server = Server(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Server(config).serve(announce))
+        status = runner.run(server.serve(announce))
+        if server.abandoned_work:
+            # A framework's run or load cannot be interrupted, and Python would wait for it.
+            logging.shutdown()
+            os._exit(status)
+    return status
 
 
 class Server:
@@ -81,6 +88,8 @@ class Server:
             access_log=config.access_log,
         )
         self._stop = asyncio.Event()
+        self.abandoned_work = False
+        """Whether threads are left behind that will not end in time."""
         self._metrics: MetricsRegistry | None = None
 
     async def serve(self, announce: Announce) -> int:
@@ -92,7 +101,8 @@ class Server:
         host, port = await self._listen()
         poller = None
         try:
-            await self.control.start()
+            if not await self._load_models():
+                return 0
             self._refuse_to_serve_nothing()
             self.data.started = True
             gc.collect()
@@ -108,6 +118,20 @@ class Server:
                 with contextlib.suppress(asyncio.CancelledError):
                     await poller
             await self.listener.stop()
+
+    async def _load_models(self) -> bool:
+        """Load what should be served at start; False when told to stop before that is done."""
+        loop = asyncio.get_running_loop()
+        loading = loop.create_task(self.control.start())
+        stopping = loop.create_task(self._stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            stopping.cancel()
+            loading.result()
+            return True
+        _log.info("told to stop while models were loading")
+        self.data.draining = self.abandoned_work = True
+        return False
 
     async def _listen(self) -> tuple[str, int]:
         config = self._config
@@ -151,13 +175,14 @@ class Server:
             async with asyncio.timeout(config.exit_timeout_secs):
                 await self.manager.drain()
                 await self.listener.idle()
+                await self.manager.close()
         except TimeoutError:
+            self.abandoned_work = True
             _log.error(
                 "requests were still in flight when --exit-timeout-secs passed",
                 extra={"in_flight": self._in_flight(), "seconds": config.exit_timeout_secs},
             )
             return 1
-        await self.manager.close()
         _log.info("stopped")
         return 0
 

@@ -19,7 +19,8 @@ class ModelDescription:
     """What a model is, after the backend has looked into it and the configuration has spoken.
 
     Shapes of `inputs` and `outputs` include the batch dimension, -1, when `max_batch_size` is 1 or
-    more. `notes` are decisions worth a log line, each with its reason.
+    more. `notes` are decisions worth a log line, each with its reason. `steady` promises that run
+    time depends on shapes only, never on values.
     """
 
     platform: str
@@ -28,6 +29,7 @@ class ModelDescription:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...] = field(default=())
+    steady: bool = False
 
 
 class ModelInstance(Protocol):

@@ -31,6 +31,7 @@ def complete(
     outputs: Sequence[TensorSpec],
     max_batch_size: int,
     notes: Iterable[str] = (),
+    steady: bool = False,
 ) -> ModelDescription:
     """Join configuration and model; raises ConfigError naming the field where they disagree."""
     if max_batch_size:
@@ -49,6 +50,7 @@ def complete(
         inputs=_join("input", config.input, inputs, batched),
         outputs=_join("output", config.output, outputs, batched),
         notes=tuple(notes),
+        steady=steady,
     )
 
 

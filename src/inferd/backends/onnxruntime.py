@@ -26,6 +26,7 @@ _ONNX_TYPES: dict[str, DataType] = {
         "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
     }.items()
 }  # fmt: skip
+MAX_SCANNED_BYTES = 64 << 20
 _ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
 
@@ -110,7 +111,7 @@ class OnnxModel:
             notes.append(note)
         self.description: ModelDescription = complete(
             config, OnnxRuntimeBackend.platform, OnnxRuntimeBackend.name, inputs, outputs,
-            max_batch_size, notes,
+            max_batch_size, notes, _is_steady(path),
         )  # fmt: skip
         self._first: ort.InferenceSession | None = first
 
@@ -152,6 +153,18 @@ def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
     # Workers that spin between batches would take the event loop's core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _is_steady(path: Path) -> bool:
+    """Whether the graph has no loop whose length may depend on values.
+
+    Node operators are looked for as protobuf writes them: tag of NodeProto.op_type, length, name.
+    Reading a large file for this is not worth it: such a model takes its time anyway.
+    """
+    if path.stat().st_size > MAX_SCANNED_BYTES:
+        return False
+    content = path.read_bytes()
+    return not any(b'"%c%b' % (len(name), name) in content for name in (b"Loop", b"Scan"))
 
 
 def _providers(config: ModelConfig) -> list[str]:

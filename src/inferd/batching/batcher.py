@@ -6,6 +6,7 @@ is run (`BatchRunner`), and which protocol asked.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -20,6 +21,7 @@ from inferd.observability.statistics import FailureReason, ModelStatistics
 from inferd.types.inference import InferenceResponse
 from inferd.types.tensor import Array, Tensor, TensorSpec
 
+_log = logging.getLogger("inferd.batching")
 _clock_ns = time.perf_counter_ns
 
 
@@ -137,6 +139,7 @@ class DynamicBatcher:
         Queued work is removed at once; running work goes on for its neighbours' sake.
         """
         if item.stage is DONE:
+            item.result = None  # it may be held back for one before it
             return
         if item.stage is QUEUED:
             self.queue.remove(item)
@@ -298,7 +301,7 @@ class DynamicBatcher:
                 # As `_end` does, without its cases: nearly every answer comes this way.
                 item.stage = DONE
                 self.in_flight -= 1
-                item.on_done(response)
+                _tell(item, response)
             else:
                 self._end(item, response, None)
         self._statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
@@ -320,7 +323,7 @@ class DynamicBatcher:
             item.timers = None
         if self._order is None:
             if result is not None:
-                item.on_done(result)
+                _tell(item, result)
         else:
             item.result = result
             self._release()
@@ -333,7 +336,15 @@ class DynamicBatcher:
         while order and order[0].stage is DONE:
             item = order.popleft()
             if item.result is not None:
-                item.on_done(item.result)
+                _tell(item, item.result)
+
+
+def _tell(item: QueuedRequest, result: InferenceResponse | InferdError) -> None:
+    """Call back; a caller that raises must not cost its neighbours their answers."""
+    try:
+        item.on_done(result)
+    except Exception:
+        _log.exception("a caller failed on its answer", extra={"request": item.request.id})
 
 
 def _by_age(entry: tuple[Hashable, RequestGroup]) -> int:

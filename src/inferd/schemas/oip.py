@@ -33,6 +33,30 @@ class InferRequest(msgspec.Struct):
     outputs: list[InferOutput] | None = None
 
 
+class FloatInput(InferInput):
+    """An input that holds numbers and nothing else."""
+
+    data: list[float] = []
+
+
+class FloatRequest(InferRequest):
+    """A request for a model of floats, with flat data."""
+
+    inputs: list[FloatInput]  # type: ignore[assignment]
+
+
+class IntInput(InferInput):
+    """An input that holds whole numbers and nothing else."""
+
+    data: list[int] = []
+
+
+class IntRequest(InferRequest):
+    """A request for a model of integers, with flat data."""
+
+    inputs: list[IntInput]  # type: ignore[assignment]
+
+
 class RepositoryIndexRequest(msgspec.Struct):
     """Optional body of the repository index."""
 

@@ -23,6 +23,9 @@ Done = Callable[[Batch, BatchResult], None]
 INLINE_LIMIT_NS = 300_000
 """Longest predicted run that may hold the event loop."""
 
+HELD_LIMIT_NS = 50_000_000
+"""A run that held it for longer than this was the model's last."""
+
 _clock_ns = time.perf_counter_ns
 
 
@@ -35,12 +38,14 @@ class InstancePool:
         loop: asyncio.AbstractEventLoop,
         name: str,
         estimate: RunTimeEstimate,
+        steady: bool,
     ) -> None:
         self._instances = instances
         self._free = list(instances)
         self._loop = loop
         self._name = name
         self._estimate = estimate
+        self._inline = steady
         self._threads: dict[int, _InstanceThread] = {}
 
     def available(self) -> bool:
@@ -50,8 +55,9 @@ class InstancePool:
     def run(self, batch: Batch, done: Done) -> None:
         """Run a batch on a free instance; see BatchRunner."""
         instance = self._free.pop()
-        if self._estimate.predict(batch.rows) <= INLINE_LIMIT_NS:
+        if self._inline and self._estimate.predict(batch.rows) <= INLINE_LIMIT_NS:
             result = merge_and_execute(instance, batch)
+            self._check_held(result)
             self._release(instance, batch, result)
             done(batch, result)
             return
@@ -63,10 +69,11 @@ class InstancePool:
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
         """Run merged inputs before returning; None when no instance is free or it would hold the
         loop for too long."""
-        if not self._free or self._estimate.predict(rows) > INLINE_LIMIT_NS:
+        if not (self._inline and self._free) or self._estimate.predict(rows) > INLINE_LIMIT_NS:
             return None
         start_ns = _clock_ns()
         result = execute(self._free[-1], inputs, start_ns)
+        self._check_held(result)
         if result.error is None:
             self._estimate.observe(rows, result.infer_ns)
         return result
@@ -95,6 +102,11 @@ class InstancePool:
             instance.close()
         self._instances.clear()
         self._free.clear()
+
+    def _check_held(self, result: BatchResult) -> None:
+        """A model that once held the loop for long does not get it again."""
+        if result.input_ns + result.infer_ns > HELD_LIMIT_NS:
+            self._inline = False
 
     def _finish(
         self, instance: ModelInstance, batch: Batch, result: BatchResult, done: Done

@@ -73,7 +73,9 @@ class ServedModel:
         self.instance_count = len(instances)
         self._model = model
         self._validator = RequestValidator(spec.name, model.description)
-        self._pool = InstancePool(instances, loop, f"{spec.name}-{spec.version}", estimate)
+        self._pool = InstancePool(
+            instances, loop, f"{spec.name}-{spec.version}", estimate, model.description.steady
+        )
         self.batcher = _batcher(self, self._pool, loop)
 
     def submit(self, request: InferenceRequest, on_done: OnDone) -> QueuedRequest:

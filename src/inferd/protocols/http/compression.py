@@ -32,6 +32,9 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         )
     if not stream.eof:
         raise InvalidRequest(f"request body is truncated {encoding} data")
+    if stream.unused_data:
+        raise InvalidRequest(f"request body has {len(stream.unused_data)} bytes behind its "
+                             f"{encoding} data; send it in one piece")  # fmt: skip
     return plain
 
 

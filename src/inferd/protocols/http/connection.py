@@ -46,8 +46,8 @@ class HttpConnection(asyncio.Protocol):
     """A connection, which answers its requests one after the other, in order."""
 
     __slots__ = (
-        "_exchange", "_listener", "_pipeline", "_pumping", "_reader", "_reading", "_request",
-        "_resumed", "_transport", "closed", "peer", "since_s", "stage",
+        "_ended", "_exchange", "_listener", "_pipeline", "_pumping", "_reader", "_reading",
+        "_request", "_resumed", "_transport", "closed", "peer", "since_s", "stage",
     )  # fmt: skip
 
     def __init__(self, listener: "HttpListener") -> None:
@@ -59,6 +59,7 @@ class HttpConnection(asyncio.Protocol):
         self._pipeline: deque[HttpRequest] | None = None
         self._pumping = False
         self._reading = True
+        self._ended = False
         self._resumed: asyncio.Event | None = None
         self.peer: Any = None
         self.closed = False
@@ -84,7 +85,7 @@ class HttpConnection(asyncio.Protocol):
             if known is not None and len(data) - end == known[0].body_bytes:
                 self._start(HttpRequest(known[0], data[end:]), known[1])
                 return
-        elif self.stage == LINGER:
+        elif self._ended:
             return
         reader = self._reader
         fresh = not reader.in_message
@@ -95,10 +96,7 @@ class HttpConnection(asyncio.Protocol):
             listener.remember(data, requests[0].head)
         for request in requests:
             self._take(request)
-        if reader.expects_continue and self._request is None:
-            reader.expects_continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._request is None:
+        if self._request is None and not self._pipeline:
             self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -124,9 +122,13 @@ class HttpConnection(asyncio.Protocol):
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
-        if self._request is not None:
+        self.since_s = self._listener.now_s
+        if self._ended:
+            self.stage = LINGER
+        elif self._request is not None:
             self.stage = ANSWER
         else:
+            self.stage = IDLE
             self._go_on()
 
     # -- answering -------------------------------------------------------------------------------
@@ -230,7 +232,8 @@ class HttpConnection(asyncio.Protocol):
         """Say that nothing more will come, and wait for the client to close: closing at once would
         throw away our last answer while its upload is still arriving."""
         self._pipeline = None
-        self.stage = LINGER
+        self._ended = True
+        self.stage = LINGER if self._resumed is None else STUCK
         self.since_s = self._listener.now_s
         if not self.closed and not self._transport.is_closing():
             if self._reading and self._reader.in_message:
@@ -253,7 +256,8 @@ class HttpConnection(asyncio.Protocol):
         if self._pipeline is None:
             self._pipeline = deque()
         self._pipeline.append(request)
-        ahead = len(self._pipeline) >= MAX_PIPELINED or len(request.body) > MAX_PIPELINED_BYTES
+        ahead_bytes = sum(len(waiting.body) for waiting in self._pipeline)
+        ahead = len(self._pipeline) >= MAX_PIPELINED or ahead_bytes > MAX_PIPELINED_BYTES
         if ahead and self._reading:
             self._reading = False
             self._transport.pause_reading()
@@ -278,19 +282,24 @@ class HttpConnection(asyncio.Protocol):
         while self._pipeline and self._request is None and self._resumed is None:
             self._start(self._pipeline.popleft())
         self._pumping = False
-        if self._pipeline or self._request is not None or self.closed:
-            return
-        if not self._reading and self.stage != LINGER:
-            self._reading = True
-            self._transport.resume_reading()
-        self._go_on()
+        if not (self._pipeline or self._request is not None or self.closed or self._ended):
+            self._go_on()
 
     def _rest(self) -> None:
         """Everything that came is answered: what now?"""
         reader = self._reader
-        if reader.rejection is not None and self.stage != LINGER and not self.closed:
+        if self._ended or self.closed:
+            return
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        if reader.rejection is not None:
             self.reject(*reader.rejection)
-        elif self.stage <= ANSWER:
+            return
+        if reader.expects_continue:
+            reader.expects_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.stage <= ANSWER:
             if not reader.in_message:
                 self.stage = IDLE
                 self.since_s = self._listener.now_s

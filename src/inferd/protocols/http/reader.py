@@ -27,8 +27,8 @@ class RequestReader:
     """Reads the requests of one connection."""
 
     __slots__ = (
-        "_body_bytes", "_chunks", "_done", "_head_bytes", "_headers", "_limits", "_parser",
-        "_target", "expects_continue", "in_body", "in_message", "rejection", "upgraded",
+        "_body_bytes", "_chunks", "_done", "_framing_bytes", "_head_bytes", "_headers", "_limits",
+        "_parser", "_target", "expects_continue", "in_body", "in_message", "rejection", "upgraded",
     )  # fmt: skip
 
     def __init__(self, limits: HttpLimits) -> None:
@@ -46,27 +46,42 @@ class RequestReader:
         self._head_bytes = 0
         self._chunks: list[bytes] = []
         self._body_bytes = 0
+        self._framing_bytes = 0
         self._done: list[HttpRequest] = []
 
     def feed(self, data: bytes) -> list[HttpRequest]:
         """The requests that these bytes complete, in order."""
         if self.rejection is not None or self.upgraded:
             return []
-        if not self.in_body:
-            self._head_bytes += len(data)
+        had = self._body_bytes
+        in_body = self.in_body
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.upgraded = True
         except httptools.HttpParserError as error:
             self._reject(400, f"malformed HTTP request: {error}")
-        limit = self._limits.max_head_bytes
-        if self.in_message and not self.in_body and self._head_bytes > limit:
-            self._reject(431, f"request head is too large; at most {limit} bytes are allowed")
+        if self.in_message:
+            self._count_framing(len(data), in_body, had)
         if not self._done:
             return []
         done, self._done = self._done, []
         return done
+
+    def _count_framing(self, fed: int, was_in_body: bool, had: int) -> None:
+        """A head, and what is not body in a body (sizes of chunks, trailers), must come to an end.
+
+        Tiny chunks have more framing than body; eight times as much is more than any has.
+        """
+        limit = self._limits.max_head_bytes
+        if not self.in_body:
+            self._head_bytes += fed
+            if self._head_bytes > limit:
+                self._reject(431, f"request head is too large; at most {limit} bytes are allowed")
+        elif was_in_body:
+            self._framing_bytes += fed - (self._body_bytes - had)
+            if self._framing_bytes > limit + 8 * self._body_bytes:
+                self._reject(400, "malformed HTTP request: the framing of its body does not end")
 
     def _reject(self, status: int, message: str) -> None:
         if self.rejection is None:
@@ -80,27 +95,35 @@ class RequestReader:
         self.in_message = True
         self._target = b""
         self._headers = []
+        self._head_bytes = 0
         self._chunks = []
         self._body_bytes = 0
+        self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """The target, perhaps in pieces."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._headers.append((name.lower(), value))
+        """One header; one behind the body, a trailer, is not a header and is not kept."""
+        if not self.in_body:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self.in_body = True
+        most = self._limits.max_head_bytes
+        if len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers) > most:
+            self._reject(431, f"request head is too large; at most {most} bytes are allowed")
         limit = self._limits.max_body_bytes
+        expects = False
         for name, value in self._headers:
             if name == b"content-length" and int(value) > limit:
                 self._reject(413, f"request body of {int(value)} bytes exceeds the maximum allowed "
                              f"input size of {limit} bytes")  # fmt: skip
             elif name == b"expect" and value.lower() == b"100-continue":
-                self.expects_continue = self.rejection is None
+                expects = self._parser.get_http_version() != "1.0"
+        self.expects_continue = expects and self.rejection is None
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -118,7 +141,6 @@ class RequestReader:
     def on_message_complete(self) -> None:
         """A request is whole."""
         self.in_message = self.in_body = self.expects_continue = False
-        self._head_bytes = 0
         if self.rejection is not None:
             return
         chunks, self._chunks = self._chunks, []

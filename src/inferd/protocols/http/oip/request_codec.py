@@ -5,9 +5,9 @@ phrases that Triton's clients and tests look for.
 """
 
 import json
-import math
 import struct
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,20 +15,27 @@ import numpy as np
 
 from inferd.errors import InvalidRequest, Unsupported
 from inferd.schemas.oip import InferInput, InferOutput, InferRequest
-from inferd.types.datatype import BF16, BOOL, BYTES, DATATYPES, FP16, FP32, FP64, DataType
+from inferd.types.datatype import BF16, BYTES, DATATYPES, FP16, DataType
 from inferd.types.inference import InferenceRequest, RequestedOutput
 from inferd.types.tensor import Array, Tensor
 
 MAX_DEPTH = 100
 MAX_ELEMENTS = 2**63 - 1
+MAX_DIMENSIONS = 64
 
-json_decoder = msgspec.json.Decoder(InferRequest)
+_decoder = msgspec.json.Decoder(InferRequest)
 _DEPTH_STEP = np.zeros(256, np.int8)
 _DEPTH_STEP[[ord("["), ord("{")]] = 1
 _DEPTH_STEP[[ord("]"), ord("}")]] = -1
 
-EXACT_KINDS = {FP32: "fiu", FP64: "fiu", BOOL: "b"}
-"""Kinds of numpy array that convert to a datatype without a look at the values."""
+_PYTHON_TYPES: dict[str, frozenset[type]] = {
+    "float": frozenset({float, int}),
+    "int": frozenset({int}),
+    "bool": frozenset({bool}),
+    "bytes": frozenset({str}),
+}
+_JSON_WORDS = {"float": "numbers", "int": "whole numbers", "bool": "true or false",
+               "bytes": "strings"}  # fmt: skip
 
 CONSUMED = frozenset(
     {"binary_data_output", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
@@ -109,11 +116,14 @@ def decode_json(body: bytes) -> InferRequest:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         check_depth(body)
     try:
-        return json_decoder.decode(body)
+        return _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if b"NaN" in body or b"Infinity" in body:
             try:
-                return msgspec.convert(json.loads(body), InferRequest)
+                document = json.loads(body)
+                if b"\\u" in body:
+                    json.dumps(document, ensure_ascii=False).encode()  # half a character is none
+                return msgspec.convert(document, InferRequest)
             except (ValueError, RecursionError, msgspec.ValidationError):
                 pass
         raise InvalidRequest(_json_message(body, error)) from error
@@ -204,22 +214,26 @@ def _requested_outputs(wire: list[InferOutput], form: OutputForm) -> list[Reques
 
 
 def _element_count(wire: InferInput, datatype: DataType) -> int:
+    """Elements of a shape that an array can have; a 0 does not excuse the other dimensions."""
     shape = wire.shape
-    if len(shape) == 2 and 0 <= shape[0] < 65536 and 0 <= shape[1] < 65536:
-        return shape[0] * shape[1]  # what most requests have
-    if any(dim < 0 for dim in shape):
+    if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(
-            f"input '{wire.name}': shape must hold non-negative integers, got {shape}"
+            f"input '{wire.name}': shape has {len(shape)} dimensions, at most {MAX_DIMENSIONS}"
         )
-    count = math.prod(shape)
-    if len(shape) > 64:
-        raise InvalidRequest(f"input '{wire.name}': shape has {len(shape)} dimensions, at most 64")
-    if count > MAX_ELEMENTS or any(dim > MAX_ELEMENTS for dim in shape):
+    count = extent = 1
+    for dim in shape:
+        if dim < 0:
+            raise InvalidRequest(
+                f"input '{wire.name}': shape must hold non-negative integers, got {shape}"
+            )
+        count *= dim
+        extent *= dim or 1
+    if extent > MAX_ELEMENTS:
         raise InvalidRequest(
             f"input '{wire.name}': shape {shape} causes total element count to exceed maximum "
             f"size of {MAX_ELEMENTS}"
         )
-    if count * (datatype.size_bytes or 4) > MAX_ELEMENTS:
+    if extent * (datatype.size_bytes or 8) > MAX_ELEMENTS:
         raise InvalidRequest(f"byte size overflow for input '{wire.name}' of shape {shape}")
     return count
 
@@ -232,34 +246,28 @@ def _unknown_datatype(wire: InferInput) -> DataType:
 
 def _json_tensor(wire: InferInput) -> Tensor:
     datatype = DATATYPES.get(wire.datatype) or _unknown_datatype(wire)
-    shape, data = wire.shape, wire.data
-    if type(data) is list and min(shape, default=0) >= 0:
-        # What most requests are: a regular array of the right kind in exactly the right number.
-        # Numpy's own choice of type tells what the JSON held.
-        try:
-            array = np.array(data)
-            if array.dtype.kind in EXACT_KINDS.get(datatype, ""):
-                return Tensor(wire.name, datatype, array.astype(datatype.dtype).reshape(shape))
-        except (ValueError, OverflowError):
-            pass
-    return _checked_json_tensor(wire, datatype)
-
-
-def _checked_json_tensor(wire: InferInput, datatype: DataType) -> Tensor:
     count = _element_count(wire, datatype)
+    flat = _flatten(wire)
+    if len(flat) != count:
+        raise InvalidRequest(
+            f"input '{wire.name}': shape {wire.shape} needs {count} elements, but 'data' has "
+            f"{len(flat)}"
+        )
+    return Tensor(wire.name, datatype, _from_json(wire, flat, datatype).reshape(wire.shape))
+
+
+def _flatten(wire: InferInput) -> list[Any]:
+    """The values of nested or flat data, row by row; lists side by side must be equally long."""
     data = wire.data
     if type(data) is not list:
         data = _not_a_list(wire)
-    if datatype.kind == "bytes":
-        array = _bytes_from_json(wire, data)
-    else:
-        array = _numbers_from_json(wire, data, datatype)
-    if array.size != count:
-        raise InvalidRequest(
-            f"input '{wire.name}': shape {wire.shape} needs {count} elements, but 'data' has "
-            f"{array.size}"
-        )
-    return Tensor(wire.name, datatype, array.reshape(wire.shape))
+    while data and type(data[0]) is list:
+        if len({len(row) if type(row) is list else -1 for row in data}) > 1:
+            raise InvalidRequest(
+                f"input '{wire.name}': 'data' is not a regular array: rows differ in length"
+            )
+        data = list(chain.from_iterable(data))
+    return data
 
 
 def _not_a_list(wire: InferInput) -> list[Any]:
@@ -273,62 +281,28 @@ def _not_a_list(wire: InferInput) -> list[Any]:
     return [wire.data]
 
 
-def _numbers_from_json(wire: InferInput, data: list[Any], datatype: DataType) -> Array:
-    """Only conversions that keep the kind of number are made, and integers must fit."""
+def _from_json(wire: InferInput, flat: list[Any], datatype: DataType) -> Array:
+    """JSON values as an array. Types are looked at before numpy sees the values: it would take
+    true for 1, and a list of strings for an invitation to pad them all to the longest."""
+    kind = datatype.kind
     if datatype is FP16 or datatype is BF16:
         raise InvalidRequest(
             f"input '{wire.name}': {datatype.name} data cannot be sent in JSON; use the binary "
             "data extension"
         )
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError) as error:
+    if not _PYTHON_TYPES[kind].issuperset(map(type, flat)):
         raise InvalidRequest(
-            f"input '{wire.name}': 'data' is not a regular array of {datatype.name}: {error}"
+            f"input '{wire.name}': 'data' holds values that are not {datatype.name} "
+            f"({_JSON_WORDS[kind]} expected)"
+        )
+    if kind == "bytes":
+        return _object_array([value.encode() for value in flat])
+    try:
+        return np.array(flat, dtype=datatype.dtype)
+    except OverflowError as error:
+        raise InvalidRequest(
+            f"input '{wire.name}': 'data' has values outside of {datatype.name}'s range: {error}"
         ) from error
-    found = array.dtype.kind
-    if array.size == 0:
-        return array.astype(datatype.dtype)
-    kind = datatype.kind
-    if kind == "float":
-        if found in "fiu":
-            return array.astype(datatype.dtype)
-    elif kind == "int":
-        if found in "fO":
-            # Integers that no one type of numpy holds together: look at each by itself.
-            exact = np.array(data, dtype=object)
-            if all(type(value) is int for value in exact.ravel().tolist()):
-                array, found = exact, "i"
-        if found in "iu":
-            info = np.iinfo(datatype.dtype)  # type: ignore[type-var]
-            if array.min() >= info.min and array.max() <= info.max:
-                return array.astype(datatype.dtype)
-            raise InvalidRequest(
-                f"input '{wire.name}': 'data' has values outside of {datatype.name}'s range "
-                f"{info.min} to {info.max}"
-            )
-    elif found == "b":
-        return array
-    raise InvalidRequest(
-        f"input '{wire.name}': 'data' holds values that are not {datatype.name} ({kind} expected)"
-    )
-
-
-def _bytes_from_json(wire: InferInput, data: list[Any]) -> Array:
-    flat: list[bytes] = []
-    stack = [iter(data)]
-    while stack:
-        for value in stack[-1]:
-            if isinstance(value, str):
-                flat.append(value.encode("utf-8", "surrogatepass"))
-            elif isinstance(value, list):
-                stack.append(iter(value))
-                break
-            else:
-                raise InvalidRequest(f"input '{wire.name}': BYTES data must hold strings only")
-        else:
-            stack.pop()
-    return _object_array(flat)
 
 
 def _binary_tensor(
