@@ -38,7 +38,7 @@ def classify(tensor: Tensor, count: int, labels: tuple[str, ...], batched: bool)
             f"classification of output '{tensor.name}' would return {rows * count} elements, "
             f"at most {MAX_ELEMENTS} are allowed"
         )
-    order = np.argsort(-flat.astype(np.float64), axis=1, kind="stable")[:, :count]
+    order = _descending(flat)[:, :count]
     result: Array = np.empty((rows, count), dtype=object)
     for row in range(rows):
         for column, index in enumerate(order[row].tolist()):
@@ -47,6 +47,15 @@ def classify(tensor: Tensor, count: int, labels: tuple[str, ...], batched: bool)
                 text = f"{text}:{labels[index]}"
             result[row, column] = text.encode()
     return Tensor(tensor.name, BYTES, result if batched else result.reshape(count))
+
+
+def _descending(rows: Array) -> Array:
+    """Indices by value, largest first; of equals the first comes first, and NaN comes last."""
+    if rows.dtype.kind == "f":
+        falling: Array = np.argsort(-rows, axis=1, kind="stable")
+        return falling
+    order: Array = np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    return rows.shape[1] - 1 - order
 
 
 def _as_float(tensor: Tensor) -> Array:

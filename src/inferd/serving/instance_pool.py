@@ -38,7 +38,7 @@ class InstancePool:
         loop: asyncio.AbstractEventLoop,
         name: str,
         estimate: RunTimeEstimate,
-        steady: bool,
+        steady: bool = True,
     ) -> None:
         self._instances = instances
         self._free = list(instances)
@@ -115,7 +115,8 @@ class InstancePool:
         done(batch, result)
 
     def _release(self, instance: ModelInstance, batch: Batch, result: BatchResult) -> None:
-        self._free.append(instance)
+        if self._instances:  # not closed meanwhile
+            self._free.append(instance)
         if result.error is None:
             self._estimate.observe(batch.rows, result.input_ns + result.infer_ns)
 

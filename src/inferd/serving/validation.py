@@ -43,6 +43,7 @@ class RequestValidator:
             shape = tensor.array.shape
             if (
                 tensor.datatype is single.datatype
+                and shape
                 and shape[1:] == self._single_tail
                 and 0 < shape[0] <= self._max_batch_size
                 and tensor.name == single.name
@@ -148,7 +149,8 @@ class RequestValidator:
 
 
 def _hashable(parameters: Parameters | None) -> Hashable:
-    return frozenset(parameters.items()) if parameters else None
+    """1, 1.0 and true are equal to Python and not to a model."""
+    return frozenset((k, type(v), v) for k, v in parameters.items()) if parameters else None
 
 
 def _shape(shape: Sequence[int]) -> str:

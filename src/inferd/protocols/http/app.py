@@ -35,7 +35,7 @@ def create_app(data: DataPlane, control: ControlPlane, metrics: RenderMetrics) -
     async def docs(request: Request) -> Response:
         return Response(docs_page(openapi_document()), media_type="text/html; charset=utf-8")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *OipRoutes(data, control).routes(),
             Route("/metrics", metrics_page),
@@ -44,6 +44,8 @@ def create_app(data: DataPlane, control: ControlPlane, metrics: RenderMetrics) -
         ],
         exception_handlers={HTTPException: _http_error},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -21,21 +21,25 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         raise Unsupported(f"Content-Encoding '{encoding}' is not supported; use gzip or deflate")
     if encoding == "deflate" and not _has_zlib_header(body):
         wbits = -15
-    stream = zlib.decompressobj(wbits)
-    try:
-        plain = stream.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise InvalidRequest(f"request body is not valid {encoding} data: {error}") from error
-    if len(plain) > max_bytes:
-        raise PayloadTooLarge(
-            f"decompressed request body exceeds the maximum allowed input size of {max_bytes} bytes"
-        )
-    if not stream.eof:
-        raise InvalidRequest(f"request body is truncated {encoding} data")
-    if stream.unused_data:
-        raise InvalidRequest(f"request body has {len(stream.unused_data)} bytes behind its "
-                             f"{encoding} data; send it in one piece")  # fmt: skip
-    return plain
+    plain = b""
+    while True:
+        stream = zlib.decompressobj(wbits)
+        try:
+            plain += stream.decompress(body, max_bytes + 1 - len(plain))
+        except zlib.error as error:
+            raise InvalidRequest(f"request body is not valid {encoding} data: {error}") from error
+        if len(plain) > max_bytes:
+            raise PayloadTooLarge(
+                "decompressed request body exceeds the maximum allowed input size of "
+                f"{max_bytes} bytes"
+            )
+        if not stream.eof:
+            raise InvalidRequest(f"request body is truncated {encoding} data")
+        body = stream.unused_data
+        if not body:
+            return plain
+        if encoding != "gzip":  # which alone may come in several members
+            raise InvalidRequest(f"request body has {len(body)} bytes behind its {encoding} data")
 
 
 def choose_encoding(accept: bytes) -> str:

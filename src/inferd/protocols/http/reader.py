@@ -54,7 +54,7 @@ class RequestReader:
         if self.rejection is not None or self.upgraded:
             return []
         had = self._body_bytes
-        in_body = self.in_body
+        was_in_body = self.in_body
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -62,7 +62,7 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._reject(400, f"malformed HTTP request: {error}")
         if self.in_message:
-            self._count_framing(len(data), in_body, had)
+            self._count_framing(len(data), was_in_body, had)
         if not self._done:
             return []
         done, self._done = self._done, []
@@ -71,9 +71,12 @@ class RequestReader:
     def _count_framing(self, fed: int, was_in_body: bool, had: int) -> None:
         """A head, and what is not body in a body (sizes of chunks, trailers), must come to an end.
 
-        Tiny chunks have more framing than body; eight times as much is more than any has.
+        A piece that also ends another request is not counted. Tiny chunks have more framing than
+        body; eight times as much is more than any has.
         """
         limit = self._limits.max_head_bytes
+        if self._done:
+            return
         if not self.in_body:
             self._head_bytes += fed
             if self._head_bytes > limit:
