@@ -55,7 +55,8 @@ def _descending(rows: Array) -> Array:
         falling: Array = np.argsort(-rows, axis=1, kind="stable")
         return falling
     order: Array = np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
-    return rows.shape[1] - 1 - order
+    first: Array = rows.shape[1] - 1 - order
+    return first
 
 
 def _as_float(tensor: Tensor) -> Array:
