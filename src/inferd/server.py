@@ -27,6 +27,7 @@ from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
+from inferd.serving.memory import keep_trim_threshold
 from inferd.serving.model_manager import ModelManager
 from inferd.types.model import ModelStatus
 from inferd.types.tensor import TensorSpec
@@ -94,6 +95,7 @@ class Server:
 
     async def serve(self, announce: Announce) -> int:
         """Start, serve until told to stop, stop."""
+        keep_trim_threshold()
         np.seterr(over="ignore")  # a number too large for its datatype becomes infinite, silently
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

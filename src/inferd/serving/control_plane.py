@@ -94,6 +94,7 @@ class ControlPlane:
         else:
             wanted = sources
         await asyncio.gather(*[self._manager.apply(source) for source in wanted.values()])
+        self._manager.starting = False
 
     async def poll(self) -> None:
         """Follow the repository until cancelled; only in poll mode."""

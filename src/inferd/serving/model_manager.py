@@ -5,8 +5,6 @@ One lock a model keeps its changes in order; requests never take it.
 """
 
 import asyncio
-import ctypes
-import gc
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferd.repository.layout import Fingerprint, ModelSource, scan
 from inferd.repository.version_policy import choose_versions
+from inferd.serving.memory import trim_memory
 from inferd.serving.served_model import LoadSpec, ServedModel, load_model
 from inferd.types.model import ModelReadyState, ModelStatus
 
@@ -56,6 +55,9 @@ class ModelManager:
         self.records: dict[str, dict[int, VersionRecord]] = {}
         self.errors: dict[str, str] = {}
         """Models that cannot be served at all, and why."""
+        self.starting = True
+        """While true, every model that is to be loaded counts for readiness; later ones count once
+        they have been loaded, so that adding a model does not take the server out of rotation."""
         self._wanted: set[str] = set()
         self._optional: set[str] = set()
         self._paths = paths
@@ -160,7 +162,8 @@ class ModelManager:
         """
         name = source.name
         async with self._lock(name):
-            self._wanted.add(name)
+            if self.starting:
+                self._wanted.add(name)
             (self._optional.discard if source.config.required else self._optional.add)(name)
             if source.error:
                 if self.errors.get(name) != source.error:
@@ -241,6 +244,7 @@ class ModelManager:
             return False
         record.served, record.state, record.reason = served, State.READY, ""
         record.loaded_from = origin
+        self._wanted.add(name)
         self._set_default(name)
         if previous is not None:
             self._spawn(self._close_model(previous))
@@ -287,7 +291,7 @@ class ModelManager:
         """Drain, close, and give the memory back to the system."""
         await served.batcher.drain()
         await self._off_loop(served.close)
-        await self._off_loop(_trim_memory)
+        await self._off_loop(trim_memory)
 
     def _set_default(self, name: str) -> None:
         ready = [r.served for _, r in sorted(self.records[name].items()) if r.served is not None]
@@ -316,11 +320,3 @@ def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
 
 def _is_version(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
-
-
-def _trim_memory() -> None:
-    """glibc keeps freed memory; ask it to hand it back. Elsewhere there is nothing to ask."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -1,0 +1,1 @@
+"""Measures inferd against other Python inference servers on the same ONNX models."""

@@ -1,0 +1,96 @@
+"""`python -m benchmarks`: inferd and its peers on the same models under the same load."""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.load import LoadError, require_wrk
+from benchmarks.processes import raise_file_limit
+from benchmarks.report import markdown
+from benchmarks.servers import SERVERS
+from benchmarks.suite import Options, Suite
+from benchmarks.venvs import InstallError, cache_folder, installed_versions
+from benchmarks.workloads import ALL_NAMES
+from inferd.observability.machine import describe_machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Measure, print the table, keep table and raw data."""
+    arguments = parse()
+    console = Console()
+    raise_file_limit()
+    try:
+        wrk = require_wrk()
+        options = Options(
+            servers=tuple(SERVERS if not arguments.only else arguments.only.split(",")),
+            workloads=tuple(arguments.workloads.split(",")),
+            connections=tuple(int(count) for count in arguments.connections.split(",")),
+            rounds=1 if arguments.quick else arguments.rounds,
+            seconds=2.0 if arguments.quick else arguments.seconds,
+        )
+        inferd = Path(arguments.inferd_python)
+        suite = Suite(options, cache_folder(), inferd, console)
+        columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as progress:
+            suite.run(progress)
+    except (LoadError, InstallError) as error:
+        console.print(f"error: {error}", markup=False)
+        return 1
+    versions = {name: installed_versions(python) for name, python in suite.pythons.items()}
+    machine = machine_lines(wrk, versions)
+    text = markdown(suite.records, f"Benchmarks, {date.today()}", machine)
+    console.print(Markdown(text))
+    base = RESULTS / f"{date.today()}-{slug(describe_machine().cpu_model)}{arguments.suffix}"
+    RESULTS.mkdir(exist_ok=True)
+    base.with_suffix(".md").write_text(text)
+    raw = {"machine": machine, "versions": versions, "records": [asdict(r) for r in suite.records]}
+    base.with_suffix(".json").write_text(json.dumps(raw, indent=1))
+    console.print(f"written: {base}.md, {base}.json", markup=False)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", help="servers, by comma; default all")
+    parser.add_argument("--workloads", default=",".join(ALL_NAMES), help="by comma")
+    parser.add_argument("--connections", default="1,32,256", help="by comma")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--quick", action="store_true", help="one round of two seconds")
+    parser.add_argument("--inferd-python", default=sys.executable)
+    parser.add_argument("--suffix", default="", help="added to the names of the result files")
+    return parser.parse_args()
+
+
+def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:
+    """Where and with what the figures were made."""
+    machine = describe_machine()
+    packages = {name: SERVERS[name].distribution for name in versions}
+    tested = ", ".join(f"{name} {versions[name].get(p, '?')}" for name, p in packages.items())
+    runtimes = {v.get("onnxruntime", "?") for v in versions.values()}
+    return [
+        f"processor: {machine.cpu_model}, {machine.cores_available} cores, shared with the load "
+        f"generator; {', '.join(machine.instruction_sets)}",
+        f"servers: {tested}; ONNX Runtime {', '.join(sorted(runtimes))}; {wrk}",
+        f"command: python -m benchmarks {' '.join(sys.argv[1:])}".rstrip(),
+    ]
+
+
+def slug(text: str) -> str:
+    """A name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""A running server: started in a group of its own, watched, and ended with its children."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.client import Endpoint, Mismatch, check_answer
+from benchmarks.servers import Launch, Server, environment, settings_for
+from benchmarks.settings import Settings
+from benchmarks.workloads import Task
+
+START_TIMEOUT = 120.0
+STOP_TIMEOUT = 15.0
+MIB = 1024 * 1024
+
+
+class ServerError(Exception):
+    """A server did not start, or answered wrong."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a tree of processes holds, in MiB; `pss` counts shared pages once."""
+
+    rss: float
+    pss: float
+
+
+class ServerProcess:
+    """One started server and every process it started in turn."""
+
+    def __init__(self, server: Server, launch: Launch, log: Path) -> None:
+        self.endpoint = Endpoint(launch.port, server.path(launch.task.workload))
+        self._log = log
+        self._started = time.perf_counter()
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                server.command(launch),
+                env=environment(server, launch),
+                cwd=server.folder if server.folder.is_dir() else log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._root = psutil.Process(self._process.pid)
+        self._seen: set[psutil.Process] = {self._root}
+
+    def wait_until_right(self, server: Server, task: Task) -> float:
+        """Waits for the first right answer; gives the seconds since the start."""
+        reason = "no connection"
+        while time.perf_counter() - self._started < START_TIMEOUT:
+            if self._process.poll() is not None:
+                raise ServerError(f"ended with code {self._process.returncode}\n{self.log_tail()}")
+            try:
+                check_answer(self.endpoint, server.wire, task, sample=0, timeout=10.0)
+            except (OSError, Mismatch) as error:
+                reason = str(error)
+                time.sleep(0.01)
+            else:
+                return time.perf_counter() - self._started
+        raise ServerError(f"no right answer in {START_TIMEOUT:.0f} s: {reason}\n{self.log_tail()}")
+
+    def tree(self) -> list[psutil.Process]:
+        """Gives the living processes, those that left their parent included."""
+        for process in list(self._seen):
+            try:
+                self._seen.update(process.children(recursive=True))
+            except psutil.NoSuchProcess:
+                continue
+        return [process for process in self._seen if process.is_running()]
+
+    def memory(self) -> Memory:
+        """Adds up the memory of all processes."""
+        rss = pss = 0
+        for process in self.tree():
+            try:
+                info = process.memory_full_info()
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+            rss += info.rss
+            pss += info.pss
+        return Memory(rss / MIB, pss / MIB)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Gives the end of what the server printed."""
+        text = self._log.read_text(errors="replace").splitlines()
+        return "\n".join(text[-lines:])
+
+    def stop(self) -> None:
+        """Asks the root to end, then kills what is left of the tree."""
+        tree = self.tree()
+        if self._process.poll() is None:
+            self._process.terminate()
+        _, alive = psutil.wait_procs(tree, timeout=STOP_TIMEOUT)
+        for process in alive:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(alive, timeout=STOP_TIMEOUT)
+        self._process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Finds TCP ports that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+@contextmanager
+def running(
+    server: Server, python: Path, task: Task, logs: Path, settings: Settings | None = None
+) -> Iterator[ServerProcess]:
+    """Starts a server and ends it afterwards, whatever happened in between."""
+    chosen = settings_for(server, task.workload) if settings is None else settings
+    port, *spare = free_ports(3)
+    launch = Launch(python, task, port, (spare[0], spare[1]), chosen)
+    logs.mkdir(parents=True, exist_ok=True)
+    process = ServerProcess(server, launch, logs / f"{server.name}-{task.workload.name}.log")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def raise_file_limit() -> int:
+    """Raises this process's (and its children's) open-file limit to the most allowed."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,132 @@
+"""From records to the table that people read: medians over rounds, ratios against each peer, and
+what inferd loses.
+"""
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.suite import Record, select
+
+PEAKS = ("mlp", "encoder", "wide")
+
+
+def median(records: Sequence[Record], figure: str) -> float:
+    """The median of a figure over rounds; 0 when there is none."""
+    values = [float(r.figures[figure]) for r in records]
+    return statistics.median(values) if values else 0.0
+
+
+def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) -> str:
+    """The whole report."""
+    parts = [f"# {heading}\n", *[f"* {line}" for line in machine], ""]
+    parts += ["Medians over the rounds; the raw figures of each round are in the JSON file beside",
+              "this one. A ratio is inferd's requests/s by the peer's.", ""]  # fmt: skip
+    for workload in PEAKS:
+        parts += load_table(records, workload)
+    parts += offline_table(records) + start_table(records)
+    parts += idle_lines(records) + overload_lines(records) + losses(records)
+    return "\n".join(parts) + "\n"
+
+
+def groups(records: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
+    """Records by server, wire and number of connections, in order of appearance."""
+    found: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.server, record.wire, record.connections), []).append(record)
+    return found
+
+
+def load_table(records: Sequence[Record], workload: str) -> list[str]:
+    """Requests/s, percentiles and ratio of every server on one workload."""
+    loads = groups(select(records, "load", workload))
+    if not loads:
+        return []
+    lines = [f"## {workload}", "",
+             "| connections | server | form | requests/s | p50 ms | p99 ms | errors | inferd is |",
+             "|--:|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for (server, wire, count), rounds in sorted(loads.items(), key=lambda e: e[0][2]):
+        ours = next((r for k, r in loads.items() if k[0] == "inferd" and k[2] == count), None)
+        rate = median(rounds, "requests_per_second")
+        ratio = ""
+        if ours is not None and ours is not rounds and rate:
+            factor = median(ours, "requests_per_second") / rate
+            ratio = f"{factor:.2f} x" if server != "inferd" else f"{1 / factor:.2f} x its JSON"
+        errors = sum(r.figures["bad_status"] + r.figures["socket_errors"] for r in rounds)
+        lines.append(
+            f"| {count} | {server} | {wire} | {rate:,.0f} | {median(rounds, 'p50_ms'):.3f} | "
+            f"{median(rounds, 'p99_ms'):.3f} | {errors} | {ratio} |"
+        )
+    return [*lines, ""]
+
+
+def offline_table(records: Sequence[Record]) -> list[str]:
+    """The encoder without a server, and what of it is served."""
+    by_size = groups(select(records, "offline"))
+    if not by_size:
+        return []
+    rates = {key[2]: median(rounds, "items_per_second") for key, rounds in by_size.items()}
+    best = max(rates, key=lambda size: rates[size])
+    sizes = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
+    lines = ["## encoder, ONNX Runtime offline", "", f"Items/s by batch size: {sizes}.", ""]
+    for (server, _, count), rounds in groups(select(records, "load", "encoder")).items():
+        if server == "inferd":
+            share = median(rounds, "requests_per_second") / rates[best]
+            lines.append(f"* served at {count} connections: {share:.1%} of the best (batch {best})")
+    return [*lines, ""]
+
+
+def start_table(records: Sequence[Record]) -> list[str]:
+    """Start to first right answer, and memory, with the MLP."""
+    starts = groups(select(records, "start", "mlp"))
+    if not starts:
+        return []
+    head = "| server | first right answer, s | RSS, MiB | PSS, MiB |"
+    lines = ["## start and memory, mlp", "", head, "|---|--:|--:|--:|"]
+    lines += [
+        f"| {key[0]} | {median(rounds, 'seconds'):.2f} | {median(rounds, 'rss'):.0f} | "
+        f"{median(rounds, 'pss'):.0f} |"
+        for key, rounds in starts.items()
+    ]
+    return [*lines, ""]
+
+
+def idle_lines(records: Sequence[Record]) -> list[str]:
+    """What idle connections cost."""
+    idle = select(records, "idle")
+    if not idle:
+        return []
+    grown = median(idle, "rss_with") - median(idle, "rss_before")
+    return ["## idle connections", "",
+            f"{idle[0].figures['connections']:,} idle keep-alive connections: {grown:.1f} MiB "
+            f"more; p50 of an active one {median(idle, 'p50_before_ms'):.3f} ms before, "
+            f"{median(idle, 'p50_with_ms'):.3f} ms with them.", ""]  # fmt: skip
+
+
+def overload_lines(records: Sequence[Record]) -> list[str]:
+    """What gets through at twice the load."""
+    over = select(records, "overload")
+    if not over:
+        return []
+    peak, goodput = median(over, "peak"), median(over, "goodput")
+    return ["## overload", "",
+            f"Peak {peak:,.0f} answers/s; offered {median(over, 'offered'):,.0f}/s at a fixed "
+            f"rate: {goodput:,.0f}/s answered ({goodput / peak:.1%} of the peak), "
+            f"{median(over, 'refused'):,.0f}/s refused with a p50 of "
+            f"{median(over, 'refused_p50_ms'):.1f} ms.", ""]  # fmt: skip
+
+
+def losses(records: Sequence[Record]) -> list[str]:
+    """Every figure in which a peer was better."""
+    lines = []
+    for workload in PEAKS:
+        loads = groups(select(records, "load", workload))
+        for (server, wire, count), rounds in loads.items():
+            ours = next((r for k, r in loads.items() if k[0] == "inferd" and k[2] == count), None)
+            if server == "inferd" or ours is None:
+                continue
+            for figure, better in (("requests_per_second", max), ("p50_ms", min), ("p99_ms", min)):
+                mine, theirs = median(ours, figure), median(rounds, figure)
+                if better(mine, theirs) != mine:
+                    lines.append(f"* {workload}, {count} connections, {figure}: {server} ({wire}) "
+                                 f"{theirs:,.3f}, inferd {mine:,.3f}")  # fmt: skip
+    return ["## what inferd loses", "", *(lines or ["Nothing measured here."]), ""]

@@ -1,0 +1,71 @@
+"""Tries a peer's candidate settings: `python -m benchmarks.tune PEER [--workload mlp]`."""
+
+import argparse
+from itertools import product
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.client import Mismatch, check_all_at_once
+from benchmarks.load import Figures, prepared
+from benchmarks.models import ensure_models
+from benchmarks.processes import ServerError, ServerProcess, running
+from benchmarks.servers import SERVERS, Server, settings_for
+from benchmarks.settings import CANDIDATES, Settings
+from benchmarks.venvs import cache_folder, ensure_venv
+from benchmarks.workloads import SERVED, Task
+
+CONNECTIONS = (1, 32, 256)
+WARM_SECONDS = 1
+
+
+def combinations(grid: dict[str, list[Any]]) -> list[Settings]:
+    """Gives every combination of the candidates' values."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def main() -> None:
+    """Measures each combination once and prints it at once."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
+    parser.add_argument("peer", choices=sorted(CANDIDATES))
+    parser.add_argument("--workload", choices=["mlp", "encoder"], default="mlp")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    console = Console()
+    server, workload = SERVERS[options.peer], SERVED[options.workload]
+    cache = cache_folder()
+    python = ensure_venv(server, cache, console)
+    task = Task(workload, ensure_models(cache / "models")[workload.name])
+    for changed in combinations(CANDIDATES[options.peer][options.workload]):
+        console.print(", ".join(f"{key}={value}" for key, value in changed.items()))
+        try:
+            with running(
+                server, python, task, cache / "logs", settings_for(server, workload) | changed
+            ) as process:
+                measure(process, server, task, options.seconds, console)
+        except (ServerError, Mismatch) as error:
+            console.print(f"  failed: {error}", markup=False)
+
+
+def measure(
+    process: ServerProcess, server: Server, task: Task, seconds: float, console: Console
+) -> None:
+    """Measures one running server and prints a line for each number of connections."""
+    process.wait_until_right(server, task)
+    check_all_at_once(process.endpoint, server.wire, task)
+    with prepared(process.endpoint, server.wire, task.workload) as load:
+        load.run(32, WARM_SECONDS)
+        for count in CONNECTIONS:
+            console.print(f"  {count:4} connections: {line(load.run(count, seconds))}")
+
+
+def line(figures: Figures) -> str:
+    """Writes one measurement in short."""
+    errors = figures.bad_status + figures.socket_errors
+    failed = f", {errors} errors" if errors else ""
+    rate = f"{figures.requests_per_second:,.0f}/s"
+    return f"{rate} (p50 {figures.p50_ms:.2f}, p99 {figures.p99_ms:.2f} ms{failed})"
+
+
+if __name__ == "__main__":
+    main()

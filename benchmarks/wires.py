@@ -1,0 +1,96 @@
+"""How requests and answers are written: plain JSON, V2 JSON and V2 with binary tensors."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads import Workload
+
+JSON_HEADERS = {"Content-Type": "application/json"}
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Row = NDArray[np.generic]
+Answer = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One request, ready to send."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A way to write a request of one row and to read its answer."""
+
+    name: str
+    encode: Callable[[Workload, Row], Message]
+    decode: Callable[[Mapping[str, str], bytes], Answer]
+
+
+def encode_data(_: Workload, row: Row) -> Message:
+    """Writes `{"data": [...]}`."""
+    return Message(JSON_HEADERS, json.dumps({"data": row.tolist()}).encode())
+
+
+def encode_data_rows(_: Workload, row: Row) -> Message:
+    """Writes `{"data": [[...]]}`, a list of one row."""
+    return Message(JSON_HEADERS, json.dumps({"data": [row.tolist()]}).encode())
+
+
+def decode_data(_: Mapping[str, str], body: bytes) -> Answer:
+    """Reads `{"data": [...]}` or a bare list, nested or not."""
+    content = json.loads(body)
+    numbers = content["data"] if isinstance(content, dict) else content
+    return np.asarray(numbers, dtype=np.float64).ravel()
+
+
+def tensor(workload: Workload) -> dict[str, Any]:
+    """Describes the V2 input of one row."""
+    return {
+        "name": workload.input_name,
+        "shape": [1, workload.width],
+        "datatype": workload.datatype,
+    }
+
+
+def encode_v2(workload: Workload, row: Row) -> Message:
+    """Writes an Open Inference Protocol request."""
+    body = {"inputs": [{**tensor(workload), "data": row.tolist()}]}
+    return Message(JSON_HEADERS, json.dumps(body).encode())
+
+
+def decode_v2(_: Mapping[str, str], body: bytes) -> Answer:
+    """Reads the first output of an Open Inference Protocol answer."""
+    numbers = json.loads(body)["outputs"][0]["data"]
+    return np.asarray(numbers, dtype=np.float64).ravel()
+
+
+def encode_v2_binary(workload: Workload, row: Row) -> Message:
+    """Writes a request whose float32 tensor follows the JSON header raw."""
+    raw = row.astype("<f4").tobytes()
+    described = {**tensor(workload), "parameters": {"binary_data_size": len(raw)}}
+    content = {"inputs": [described], "parameters": {"binary_data_output": True}}
+    header = json.dumps(content).encode()
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
+    return Message(headers, header + raw)
+
+
+def decode_v2_binary(headers: Mapping[str, str], body: bytes) -> Answer:
+    """Reads the raw float32 tensor behind the answer's JSON header."""
+    length = headers.get(HEADER_LENGTH)
+    if length is None:
+        raise ValueError(f"the answer has no {HEADER_LENGTH} header")
+    return np.frombuffer(body[int(length) :], dtype="<f4")
+
+
+DATA = Wire("JSON", encode_data, decode_data)
+DATA_ROWS = Wire("JSON", encode_data_rows, decode_data)
+V2 = Wire("V2 JSON", encode_v2, decode_v2)
+V2_BINARY = Wire("V2 binary", encode_v2_binary, decode_v2_binary)

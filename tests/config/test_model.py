@@ -1,0 +1,194 @@
+from typing import Any
+
+import pytest
+
+from inferd.config.model import NOT_YET, ModelConfig, in_field_names, without_defaults
+from inferd.errors import ConfigError
+from inferd.repository.layout import decode_model_config
+
+FILE = "config.yaml"
+
+
+def read(document: object, strict: bool = True) -> ModelConfig:
+    return decode_model_config(document, file=FILE, strict=strict)
+
+
+def refusal(document: object, strict: bool = True) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read(document, strict)
+    assert caught.value.file == FILE
+    return caught.value
+
+
+# -- fields ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "near"),
+    [
+        ({"max_batch_sise": 1}, "max_batch_sise", "max_batch_size"),
+        ({"dynamic_batching": {"max_queue_delay": 1}}, "dynamic_batching.max_queue_delay",
+         "max_queue_delay_microseconds"),
+        ({"input": [{"name": "x", "data_type": "TYPE_FP32", "dim": [1]}]}, "input[0].dim", "dims"),
+        ({"instance_group": [{"cout": 2}]}, "instance_group[0].cout", "count"),
+        ({"version_policy": {"last": {}}}, "version_policy.last", "latest"),
+    ],
+)  # fmt: skip
+def test_an_unknown_field_names_the_nearest(document: object, field: str, near: str) -> None:
+    error = refusal(document)
+    assert error.field == field
+    assert f"did you mean {near}?" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"max_batch_size": -1}, "max_batch_size"), ({"max_batch_size": 1.5}, "max_batch_size"),
+        ({"max_batch_size": "4"}, "max_batch_size"),
+        ({"instance_group": [{"count": 0}]}, "instance_group[0].count"),
+        ({"instance_group": [{"count": 1}, {"kind": "KIND_TPU"}]}, "instance_group[1].kind"),
+        ({"input": [{"name": "x", "data_type": "FP32", "dims": [1]}]}, "input[0].data_type"),
+        ({"input": [{"name": "", "data_type": "TYPE_FP32", "dims": [1]}]}, "input[0].name"),
+        ({"output": [{"name": "y", "data_type": "TYPE_FP32"}]}, "output[0].dims"),
+        ({"version_policy": {"specific": {"versions": []}}}, "version_policy.specific.versions"),
+        ({"version_policy": {"latest": {"num_versions": 0}}}, "version_policy.latest.num_versions"),
+        ({"dynamic_batching": {"preferred_batch_size": [0]}},
+         "dynamic_batching.preferred_batch_size[0]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_its_field(document: object, field: str) -> None:
+    error = refusal(document)
+    wanted = field.removesuffix("[0]") if "preferred" in field else field
+    assert error.field.startswith(wanted)
+
+
+# -- fields of Triton's that are not acted on -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_a_field_that_is_not_acted_on_yet_says_so(name: str) -> None:
+    error = refusal({name: {"on": True}})
+    assert error.field == name
+    assert "inferd does not act on yet; take it out" in str(error)
+
+
+@pytest.mark.parametrize("value", ["", 0, False, None, [], {}, "REJECT"])
+def test_such_a_field_may_hold_what_triton_takes_for_unset(value: object) -> None:
+    assert read(dict.fromkeys(NOT_YET, value)) == ModelConfig()
+
+
+def test_such_a_field_is_named_wherever_it_stands() -> None:
+    document = {"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}}
+    assert refusal(document).field == "dynamic_batching.default_queue_policy.timeout_action"
+    assert "priority_levels" in refusal({"dynamic_batching": {"priority_levels": 2}}).field
+    assert "gpus" in refusal({"instance_group": [{"gpus": [0]}]}).field
+
+
+def test_only_such_fields_are_taken_out() -> None:
+    document: dict[str, Any] = {
+        "max_batch_size": 0, "runtime": "", "instance_group": [{"count": 1, "gpus": []}],
+        "input": [{"dims": [], "format": "", "allow_ragged_batch": False}], "name": "",
+    }  # fmt: skip
+    before = repr(document)
+    assert without_defaults(document, file=FILE) == {
+        "max_batch_size": 0, "instance_group": [{"count": 1}],
+        "input": [{"dims": [], "format": ""}], "name": "",
+    }  # fmt: skip
+    assert repr(document) == before, "the document itself is left alone"
+
+
+def test_names_of_the_users_own_are_not_taken_for_fields() -> None:
+    mine = {"runtime": "x", "gpus": "1", "camelCase": {"string_value": "y"}}
+    assert read({"parameters": mine}).parameters == mine
+    assert read({"parameters": mine}, strict=False).parameters == mine
+    tensor = {"data_type": "TYPE_FP32", "dims": [1]}
+    for strict in (True, False):
+        (warmup,) = read({"model_warmup": [{"inputs": {"reshape": tensor}}]}, strict).model_warmup
+        assert list(warmup.inputs) == ["reshape"]
+
+
+@pytest.mark.parametrize("document", [[], "text", 3, None])
+def test_what_is_no_mapping_is_refused(document: object) -> None:
+    refusal(document)
+    refusal(document, strict=False)
+
+
+# -- as protobuf writes it ------------------------------------------------------------------------
+
+
+def test_names_in_camel_case_become_tritons() -> None:
+    assert in_field_names(
+        {"maxBatchSize": 1, "instanceGroup": [{"hostPolicy": "", "count": 2}], "max_batch": 3}
+    ) == {"max_batch_size": 1, "instance_group": [{"host_policy": "", "count": 2}], "max_batch": 3}
+
+
+def test_every_field_can_be_written_in_camel_case_with_numbers_as_text() -> None:
+    tensor = {"name": "x", "dataType": "TYPE_FP32", "dims": ["-1", "4"]}
+    config = read(
+        {
+            "name": "m",
+            "maxBatchSize": "8",
+            "defaultModelFilename": "a.onnx",
+            "input": [{**tensor, "format": "FORMAT_NHWC"}],
+            "output": [{**tensor, "labelFilename": "l.txt"}],
+            "instanceGroup": [{"kind": "KIND_CPU", "count": "2"}],
+            "versionPolicy": {"specific": {"versions": ["1", "3"]}},
+            "dynamicBatching": {
+                "preferredBatchSize": ["2", 4],
+                "preserveOrdering": True,
+                "defaultQueuePolicy": {"maxQueueSize": "5", "defaultTimeoutMicroseconds": "7"},
+            },
+        },
+        strict=False,
+    )
+    assert (config.max_batch_size, config.default_model_filename) == (8, "a.onnx")
+    assert (config.input[0].dims, config.input[0].format) == ((-1, 4), "FORMAT_NHWC")
+    assert config.output[0].label_filename == "l.txt"
+    assert config.instance_count == 2
+    assert config.version_policy.specific is not None
+    assert config.version_policy.specific.versions == (1, 3)
+    assert config.dynamic_batching is not None
+    assert config.dynamic_batching.preferred_batch_size == (2, 4)
+    policy = config.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (5, 7)
+
+
+def test_a_warm_up_can_be_written_in_camel_case() -> None:
+    tensor = {"dataType": "TYPE_FP32", "dims": ["4"], "zeroData": True}
+    document = {"modelWarmup": [{"batchSize": 2, "inputs": {"inputOne": tensor}}]}
+    (warmup,) = read(document, strict=False).model_warmup
+    assert list(warmup.inputs) == ["inputOne"]
+    assert (warmup.batch_size, warmup.inputs["inputOne"].dims) == (2, (4,))
+
+
+@pytest.mark.parametrize("member", ["string_value", "stringValue"])
+def test_a_parameter_is_read_in_either_spelling(member: str) -> None:
+    config = read({"parameters": {"intra_op_thread_count": {member: "2"}}}, strict=False)
+    assert config.parameter("intra_op_thread_count", "9") == "2"
+
+
+def test_unknown_fields_are_named_there_too() -> None:
+    assert refusal({"maxBatchSise": 1}, strict=False).field == "max_batch_sise"
+
+
+# -- what a configuration says of itself ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups", "count"), [([], 1), ([{}], 1), ([{"count": 3}], 3), ([{"count": 2}, {}], 3)]
+)
+def test_instances_are_counted_over_all_groups(groups: list[object], count: int) -> None:
+    assert read({"instance_group": groups}).instance_count == count
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("2", "2"), (2, "2"), ({"string_value": "2"}, "2"), ({}, "9"), (True, "True")],
+)
+def test_a_parameter_is_text_however_it_is_written(value: object, text: str) -> None:
+    assert read({"parameters": {"p": value}}).parameter("p", "9") == text
+
+
+def test_a_parameter_that_is_not_there_is_its_default() -> None:
+    assert ModelConfig().parameter("p") == ""
+    assert ModelConfig().parameter("p", "9") == "9"
