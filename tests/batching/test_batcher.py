@@ -236,6 +236,20 @@ async def test_preserve_ordering_is_not_held_up_by_who_has_left() -> None:
 
 
 @on_loop
+async def test_cancel_of_an_answer_that_is_held_back_tells_nobody() -> None:
+    """With preserve_ordering an answer may be ready and not yet given."""
+    runner = FakeBatchRunner(instances=2)
+    asking = client(runner, max_batch_size=1, preserve_ordering=True)
+    first, second = asking.send(), asking.send()
+    await turns()
+    runner.finish(1)
+    asking.items[second].cancel()
+    await runner.finish_all()
+    assert asking.has_own_rows(first)
+    assert asking.heard[second] == []
+
+
+@on_loop
 async def test_drain_waits_for_what_is_queued_and_running() -> None:
     runner = FakeBatchRunner()
     asking = client(runner, max_batch_size=1)

@@ -1,7 +1,9 @@
 """How a request ends when it does not end well: too late, given up, or failed."""
 
 import contextlib
+import gc
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -105,6 +107,20 @@ async def test_an_answer_in_time_stops_the_clock() -> None:
     assert asking.counts() == {"ok": 1}
 
 
+@on_loop
+async def test_a_request_that_has_ended_is_not_kept_by_its_timers() -> None:
+    runner = FakeBatchRunner()
+    asking = client(runner, default_timeout_us=HOUR_US)
+    item = queued(deadline_ns=time.perf_counter_ns() + HOUR_S * 10**9)
+    rows = weakref.ref(item.arrays[0])
+    asking.batcher.enqueue(item)
+    del item
+    await runner.finish_all()
+    runner.started.clear()
+    gc.collect()
+    assert rows() is None
+
+
 # -- given up -------------------------------------------------------------------------------------
 
 
@@ -159,20 +175,6 @@ async def test_cancel_stops_the_clock() -> None:
     await clock().pass_time(2 * HOUR_S)
     assert asking.heard[gone] == []
     assert asking.counts() == {"ok": 0, "CANCELED": 1}
-
-
-@on_loop
-async def test_cancel_of_an_answer_that_is_held_back_tells_nobody() -> None:
-    """With preserve_ordering an answer may be ready and not yet given."""
-    runner = FakeBatchRunner(instances=2)
-    asking = client(runner, max_batch_size=1, preserve_ordering=True)
-    first, second = asking.send(), asking.send()
-    await turns()
-    runner.finish(1)
-    asking.items[second].cancel()
-    await runner.finish_all()
-    assert asking.has_own_rows(first)
-    assert asking.heard[second] == []
 
 
 # -- failed ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Pure, but for `probe_batching`, which runs the model it is given. Shapes that mo
 the batch dimension; dims in a configuration leave it out when `max_batch_size` is 1 or more.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from inferd.backends.base import ModelDescription
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import ConfigError, InferdError
-from inferd.types.datatype import BOOL, BYTES, CONFIG_DATATYPES
+from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES
 from inferd.types.tensor import Array, TensorSpec
 
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -36,7 +37,9 @@ def complete(
     """Join configuration and model; raises ConfigError naming the field where they disagree."""
     if max_batch_size:
         for spec in (*inputs, *outputs):
-            if not spec.shape or spec.shape[0] not in (-1, max_batch_size):
+            if not spec.shape or (
+                spec.shape[0] != -1 and (spec.shape[0], max_batch_size) != (1, 1)
+            ):
                 raise ConfigError(
                     f"is {max_batch_size}, but tensor '{spec.name}' has shape {list(spec.shape)}: "
                     "its first dimension is not free; set max_batch_size: 0",
@@ -115,7 +118,7 @@ def probe_batching(
     if not inputs or not all(spec.shape and spec.shape[0] == -1 for spec in specs):
         return 0, "no batching: not every input and output has a free first dimension"
     rng = np.random.default_rng(0)
-    first, second = ([_sample(spec, rng) for spec in inputs] for _ in range(2))
+    first, second = ([_sample(spec, rng, row) for spec in inputs] for row in range(2))
     try:
         alone = [run(first), run(second)]
         together = run([np.concatenate(pair) for pair in zip(first, second, strict=True)])
@@ -130,16 +133,19 @@ def probe_batching(
     )
 
 
-def _sample(spec: TensorSpec, rng: np.random.Generator) -> Array:
-    """One made-up row: small numbers, which any vocabulary and any range has."""
+def _sample(spec: TensorSpec, rng: np.random.Generator, row: int) -> Array:
+    """Made-up row 0 or 1: small numbers, which any vocabulary and any range has. The two differ in
+    every element; the first begins with a 1, so that what it adds to the second is seen."""
     shape = (1, *(PROBE_DIM if dim < 0 else dim for dim in spec.shape[1:]))
     if spec.datatype is BYTES:
-        return np.full(shape, b"a", dtype=object)
-    if spec.datatype.kind in ("int", "bool") or spec.datatype is BOOL:
-        return rng.integers(0, 2, shape).astype(spec.datatype.dtype)
-    if spec.datatype.dtype.kind == "f":
-        return rng.random(shape).astype(spec.datatype.dtype)
-    return np.zeros(shape, spec.datatype.dtype)
+        return np.full(shape, b"ba"[row : row + 1], dtype=object)
+    if spec.datatype.kind in ("int", "bool"):
+        alternating = (np.arange(math.prod(shape)) + 1 + row) % 2
+        return alternating.reshape(shape).astype(spec.datatype.dtype)
+    values = rng.random(shape, np.float32) + np.float32(1 + row)
+    if spec.datatype is BF16:
+        return (values.view(np.uint32) >> 16).astype(np.uint16)
+    return values.astype(spec.datatype.dtype)
 
 
 def _same(a: Array, b: Array) -> bool:

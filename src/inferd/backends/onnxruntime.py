@@ -26,6 +26,7 @@ _ONNX_TYPES: dict[str, DataType] = {
         "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
     }.items()
 }  # fmt: skip
+_UNSTEADY = (b"Loop", b"Scan", b"If", b"Range")
 MAX_SCANNED_BYTES = 64 << 20
 _ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
@@ -75,11 +76,11 @@ class OnnxInstance:
         feed = {}
         for name, kind, array in zip(self._input_names, self._input_types, inputs, strict=True):
             array = np.ascontiguousarray(array)
-            feed[name] = (
-                ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
-                if kind is BF16
-                else ort.OrtValue.ortvalue_from_numpy(array)
-            )
+            if kind is BF16:
+                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+            else:
+                value = ort.OrtValue.ortvalue_from_numpy(array)
+            feed[name] = value
         values = self._session.run_with_ort_values(self._output_names, feed)
         return [
             _read_bf16(value) if kind is BF16 else value.numpy()
@@ -101,6 +102,9 @@ class OnnxModel:
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
         outputs = [_spec(argument) for argument in first.get_outputs()]
+        if {BF16, BYTES} <= {spec.datatype for spec in (*inputs, *outputs)}:
+            raise Unsupported("a model with both BF16 and string tensors is not supported: ONNX "
+                              "Runtime's Python API can carry either, not both")  # fmt: skip
         max_batch_size, notes = (
             config.max_batch_size,
             [f"{self._options.intra_op_num_threads} intra-op threads an instance"],
@@ -156,7 +160,7 @@ def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
 
 
 def _is_steady(path: Path) -> bool:
-    """Whether the graph has no loop whose length may depend on values.
+    """Whether the graph has no operator that makes run time depend on values.
 
     Node operators are looked for as protobuf writes them: tag of NodeProto.op_type, length, name.
     Reading a large file for this is not worth it: such a model takes its time anyway.
@@ -164,7 +168,7 @@ def _is_steady(path: Path) -> bool:
     if path.stat().st_size > MAX_SCANNED_BYTES:
         return False
     content = path.read_bytes()
-    return not any(b'"%c%b' % (len(name), name) in content for name in (b"Loop", b"Scan"))
+    return not any(b'"%c%b' % (len(name), name) in content for name in _UNSTEADY)
 
 
 def _providers(config: ModelConfig) -> list[str]:

@@ -201,8 +201,14 @@ def in_field_names(document: object) -> object:
     if not isinstance(document, dict):
         return document
     return {
-        re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", str(name)): (
-            value if name in ("parameters", "inputs") else in_field_names(value)
+        _field_name(str(name)): (
+            {key: in_field_names(entry) for key, entry in value.items()}
+            if name in ("parameters", "inputs") and isinstance(value, dict)  # the user's own names
+            else in_field_names(value)
         )
         for name, value in document.items()
     }
+
+
+def _field_name(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda capital: f"_{capital[1].lower()}", name)

@@ -83,7 +83,7 @@ def _file_source(path: Path) -> ModelSource:
 
 
 def _folder_source(folder: Path) -> ModelSource:
-    name = folder.name
+    name = folder.resolve().name
     try:
         config = _read_config(folder)
         if config.name and config.name != name:
@@ -93,7 +93,8 @@ def _folder_source(folder: Path) -> ModelSource:
         labels = _read_labels(folder, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
-    config_files = [folder / n for n in CONFIG_NAMES if (folder / n).is_file()]
+    names = (*CONFIG_NAMES, *(output.label_filename for output in config.output))
+    config_files = [folder / n for n in names if n and (folder / n).is_file()]
     versions = {}
     for number, directory in _versions_in(folder).items():
         files = [*config_files, *sorted(f for f in directory.rglob("*") if f.is_file())]
@@ -166,7 +167,7 @@ def _filename(config: ModelConfig, backend: str) -> str:
             "needs default_model_filename",
             field="backend",
         )
-    if Path(filename).name != filename:
+    if Path(filename).name != filename or filename == "..":
         raise ConfigError(f"'{filename}' is not a plain name", field="default_model_filename")
     return filename
 

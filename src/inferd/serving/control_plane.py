@@ -39,8 +39,8 @@ class ControlPlane:
     async def load(self, name: str, config: object | None = None) -> None:
         """Load or reload a model, with a configuration in place of its own if one is given.
 
-        Returns when it is ready. Raises ModelUnavailable when loading is not allowed or fails,
-        ModelNotFound, ConfigError.
+        Returns when it is ready. Raises ModelUnavailable when loading is not allowed,
+        ModelNotFound, ConfigError, and InvalidRequest with what failed.
         """
         self._check_explicit()
         override = None

@@ -6,6 +6,7 @@ requests (`reader.py`) and what a request means: a Handler starts an Exchange, w
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -16,6 +17,8 @@ from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 
 if TYPE_CHECKING:
     from inferd.protocols.http.listener import HttpListener
+
+_log = logging.getLogger("inferd.http")
 
 MAX_PIPELINED = 32
 MAX_PIPELINED_BYTES = 1 << 20
@@ -46,8 +49,8 @@ class HttpConnection(asyncio.Protocol):
     """A connection, which answers its requests one after the other, in order."""
 
     __slots__ = (
-        "_ended", "_exchange", "_listener", "_pipeline", "_pumping", "_reader", "_reading",
-        "_request", "_resumed", "_transport", "closed", "peer", "since_s", "stage",
+        "_ahead_bytes", "_ended", "_exchange", "_listener", "_pipeline", "_pumping", "_reader",
+        "_reading", "_request", "_resumed", "_transport", "closed", "peer", "since_s", "stage",
     )  # fmt: skip
 
     def __init__(self, listener: "HttpListener") -> None:
@@ -57,6 +60,7 @@ class HttpConnection(asyncio.Protocol):
         self._request: HttpRequest | None = None
         self._exchange: Exchange | None = None
         self._pipeline: deque[HttpRequest] | None = None
+        self._ahead_bytes = 0
         self._pumping = False
         self._reading = True
         self._ended = False
@@ -256,8 +260,8 @@ class HttpConnection(asyncio.Protocol):
         if self._pipeline is None:
             self._pipeline = deque()
         self._pipeline.append(request)
-        ahead_bytes = sum(len(waiting.body) for waiting in self._pipeline)
-        ahead = len(self._pipeline) >= MAX_PIPELINED or ahead_bytes > MAX_PIPELINED_BYTES
+        self._ahead_bytes += len(request.body)
+        ahead = len(self._pipeline) >= MAX_PIPELINED or self._ahead_bytes > MAX_PIPELINED_BYTES
         if ahead and self._reading:
             self._reading = False
             self._transport.pause_reading()
@@ -265,7 +269,13 @@ class HttpConnection(asyncio.Protocol):
     def _start(self, request: HttpRequest, handler: Handler | None = None) -> None:
         self._request = request
         self.stage = ANSWER
-        exchange = (handler or self._listener.handler(request))(self, request)
+        try:
+            exchange = (handler or self._listener.handler(request))(self, request)
+        except Exception:
+            _log.exception("request failed before it was answered")
+            if self._request is request:
+                self.respond(500, error_body("internal error; the server's log has it"))
+            return
         self.adopt(request, exchange)
 
     def _go_on(self) -> None:
@@ -280,7 +290,9 @@ class HttpConnection(asyncio.Protocol):
             return
         self._pumping = True
         while self._pipeline and self._request is None and self._resumed is None:
-            self._start(self._pipeline.popleft())
+            request = self._pipeline.popleft()
+            self._ahead_bytes -= len(request.body)
+            self._start(request)
         self._pumping = False
         if not (self._pipeline or self._request is not None or self.closed or self._ended):
             self._go_on()

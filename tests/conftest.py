@@ -1,0 +1,40 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from e2e.harness import RunningServer
+from models import write_standard_repository
+
+Serve = Callable[..., RunningServer]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers: `serve(path, "--option", "value")`; they must stop with status 0."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(*arguments: str | Path) -> RunningServer:
+            nonlocal count
+            count += 1
+            server = RunningServer(tmp_path / f"server-{count}.log", *arguments)
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The standard models on disk."""
+    return write_standard_repository(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the standard models, for every test that does not change it."""
+    running = RunningServer(tmp_path_factory.mktemp("server") / "server.log", repository)
+    yield running
+    running.stop()

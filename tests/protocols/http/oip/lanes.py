@@ -1,0 +1,100 @@
+"""Inference over HTTP without a server: models, planes, routes, and connections without sockets."""
+
+from pathlib import Path
+from types import TracebackType
+
+from fakes import clock, turns
+from inferd.backends.registry import create_backend
+from inferd.batching.estimate import RunTimeEstimate
+from inferd.config.model import ModelConfig
+from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
+from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.oip.express import ExpressLane
+from inferd.protocols.http.oip.infer import InferRoute
+from inferd.protocols.http.reader import HttpLimits
+from inferd.protocols.http.request import HttpRequest, RequestHead
+from inferd.serving.data_plane import DataPlane
+from inferd.serving.model_manager import ModelManager, VersionRecord
+from inferd.serving.served_model import LoadSpec, ServedModel
+from inferd.types.model import ModelReadyState
+from protocols.http.harness import Answer, Wire, request
+
+
+class Lanes:
+    """One model, answered the ordinary way or in the express lane, as each request asks."""
+
+    def __init__(self, model: bytes, folder: Path, config: ModelConfig | None = None) -> None:
+        self.manager = ModelManager((), 1, 1)
+        self.plane = DataPlane(self.manager)
+        self.infer = InferRoute(self.plane, 1 << 20)
+        self.listener = HttpListener(self._route, HttpLimits())
+        self.ordinary: list[HttpRequest] = []
+        """Requests that the express lane sent the ordinary way."""
+        self.trouble: list[str] = []
+        """What callbacks of the loop raised."""
+        self._lane = ExpressLane(self.plane, "m", "", self._start_ordinary)
+        path = folder / "model.onnx"
+        path.write_bytes(model)
+        self.served = self._load(path, config or ModelConfig())
+
+    def _load(self, path: Path, config: ModelConfig) -> ServedModel:
+        estimate = RunTimeEstimate()
+        for power in range(12):
+            estimate.observe(1 << power, 1000)  # short enough for the loop's own thread
+        opened = create_backend("onnxruntime").open(path, config, 1)
+        spec = LoadSpec("m", 1, path, "onnxruntime", config, 1, {})
+        instances = [opened.create_instance()]
+        served = ServedModel(spec, opened, instances, estimate, clock(), 0)
+        self.manager.default["m"] = served
+        self.manager.records["m"] = {
+            1: VersionRecord(ModelReadyState.READY, served=served),
+        }
+        return served
+
+    def _route(self, head: RequestHead) -> Handler:
+        if b"x-ordinary" in head.fields:
+            return lambda connection, asked: self.infer.start(connection, asked, "m", "")
+        return self._lane.add
+
+    def _start_ordinary(
+        self, connection: HttpConnection, asked: HttpRequest, name: str, version: str
+    ) -> Exchange:
+        self.ordinary.append(asked)
+        return self.infer.start(connection, asked, name, version)
+
+    async def __aenter__(self) -> "Lanes":
+        clock().set_exception_handler(lambda loop, context: self.trouble.append(str(context)))
+        await self.listener.start("127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.listener.stop()
+        await self.manager.close()
+
+    async def ask(
+        self, *bodies: bytes, ordinary: bool = False, **headers: str
+    ) -> list[list[Answer]]:
+        """The answers to bodies that come in one turn, each on a connection of its own."""
+        if ordinary:
+            headers["x-ordinary"] = "1"
+        wires = [Wire(listener=self.listener) for _ in bodies]
+        for wire, body in zip(wires, bodies, strict=True):
+            wire.feed(request("/v2/models/m/infer", body, **headers))
+        await turns(12)
+        return [wire.answers() for wire in wires]
+
+    async def only(self, body: bytes, ordinary: bool = False, **headers: str) -> Answer:
+        """The one answer to one body that comes alone."""
+        ((answer,),) = await self.ask(body, ordinary=ordinary, **headers)
+        return answer
+
+
+def comparable(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    """What two answers to the same request share: all but the request's id."""
+    headers = {k: v for k, v in answer.headers.items() if k not in ("x-request-id", "date")}
+    return answer.status, headers, answer.body

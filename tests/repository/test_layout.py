@@ -1,0 +1,275 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from backends.onnx_models import write
+from inferd.config.model import ModelDynamicBatching
+from inferd.errors import ConfigError
+from inferd.repository.layout import ModelSource, decode_model_config, scan
+
+OUTPUT = "output: [{name: y, data_type: TYPE_FP32, dims: [3], label_filename: %s}]\n"
+
+
+def found(*paths: Path) -> dict[str, ModelSource]:
+    return scan(paths)
+
+
+def only(*paths: Path) -> ModelSource:
+    (source,) = scan(paths).values()
+    return source
+
+
+def configured(folder: Path, config: str) -> ModelSource:
+    """The source of a model with this configuration."""
+    write(folder, "m", b"model", 1, config)
+    return only(folder)
+
+
+# -- layouts --------------------------------------------------------------------------------------
+
+
+def test_a_file_is_one_model_of_version_one(tmp_path: Path) -> None:
+    path = tmp_path / "some.model.onnx"
+    path.write_bytes(b"x")
+    source = only(path)
+    assert (source.name, source.backend, source.error) == ("some.model", "onnxruntime", "")
+    assert [(v, s.path) for v, s in source.versions.items()] == [(1, path)]
+
+
+def test_a_folder_of_files_is_several_models(tmp_path: Path) -> None:
+    for name in ("b.onnx", "a.onnx", "readme.txt", "c.ONNX.bak"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(found(tmp_path)) == ["a", "b"]
+
+
+def test_a_repository_holds_models_in_versions(tmp_path: Path) -> None:
+    for version in (1, 3, 12):
+        write(tmp_path, "m", b"x", version)
+    write(tmp_path, "other", b"x")
+    sources = found(tmp_path)
+    assert list(sources) == ["m", "other"]
+    assert sorted(sources["m"].versions) == [1, 3, 12]
+    assert sources["m"].versions[12].path == tmp_path / "m" / "12" / "model.onnx"
+    assert sources["m"].backend == "onnxruntime"
+
+
+def test_the_folder_of_one_model_is_that_model(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x", 2)
+    source = only(folder)
+    assert (source.name, list(source.versions)) == ("m", [2])
+
+
+def test_a_folder_is_named_after_itself_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, "m", b"x")
+    for here, path in ((folder, "."), (folder / "1", ".."), (tmp_path, "m/"), (tmp_path, "m/../m")):
+        monkeypatch.chdir(here)
+        assert only(Path(path)).name == "m"
+
+
+def test_files_and_folders_may_stand_side_by_side(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x")
+    (tmp_path / "file.onnx").write_bytes(b"x")
+    assert set(found(tmp_path)) == {"m", "file"}
+
+
+def test_several_paths_are_looked_at(tmp_path: Path) -> None:
+    write(tmp_path / "one", "a", b"x")
+    write(tmp_path / "two", "b", b"x")
+    assert set(found(tmp_path / "one", tmp_path / "two")) == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["0", "01", "1.0", "-1", "v1", "²", "1a", " 1"])
+def test_folders_that_are_no_versions_are_ignored(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / name).mkdir()
+    (folder / name / "model.onnx").write_bytes(b"x")
+    assert list(only(tmp_path).versions) == [1]
+
+
+def test_a_file_named_like_a_version_is_ignored(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "2").write_bytes(b"x")
+    assert list(only(tmp_path).versions) == [1]
+
+
+def test_folders_that_hold_no_model_are_ignored(tmp_path: Path) -> None:
+    for path in (".git", "docs/notes", "empty"):
+        (tmp_path / path).mkdir(parents=True)
+    assert found(tmp_path) == {}
+
+
+def test_a_path_that_holds_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        found(tmp_path / "missing")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"not a model file that inferd knows \(\.onnx\)"):
+        found(tmp_path / "model.pt")
+
+
+def test_two_models_of_one_name_are_served_neither(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x")
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    (tmp_path / "fine.onnx").write_bytes(b"x")
+    sources = found(tmp_path)
+    assert "'m' is found twice" in sources["m"].error
+    assert sources["m"].versions == {}
+    assert sources["fine"].error == ""
+
+
+# -- configurations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "max_batch_size: 3"), ("config.yml", "max_batch_size: 3"),
+        ("config.json", '{"max_batch_size": 3}'),
+    ],
+)  # fmt: skip
+def test_a_configuration_is_read(name: str, text: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / name).write_text(text)
+    assert only(tmp_path).config.max_batch_size == 3
+
+
+def test_an_empty_configuration_is_the_default(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.yaml").write_text("# nothing yet\n")
+    source = only(tmp_path)
+    assert source.error == ""
+    assert source.config.max_batch_size is None
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("max_batch_sise: 3", "did you mean max_batch_size?"),
+        ("max_batch_size: many", "max_batch_size"),
+        ("max_batch_size: -1", "max_batch_size"),
+        ("name: other", "is 'other', the folder is named 'm'"),
+        ("sequence_batching: {}\ninput: [", "config.yaml"),
+        ("sequence_batching: {max_sequence_idle_microseconds: 5}", "sequence_batching"),
+        ("platform: tensorrt_plan", "unknown platform 'tensorrt_plan'"),
+        ("backend: tensorrt", "tensorrt"),
+        ("- a list", "config.yaml"),
+        ("default_model_filename: ../../secret.onnx", "default_model_filename"),
+        ("default_model_filename: /etc/passwd", "default_model_filename"),
+        ("default_model_filename: sub/model.onnx", "default_model_filename"),
+        ("default_model_filename: '..'", "default_model_filename"),
+        ("default_model_filename: '.'", "default_model_filename"),
+        (OUTPUT % "../labels.txt", "output.label_filename"),
+        (OUTPUT % "1/labels.txt", "output.label_filename"),
+        (OUTPUT % "/etc/passwd", "output.label_filename"),
+        (OUTPUT % "missing.txt", "output.label_filename"),
+        (OUTPUT % "'.'", "output.label_filename"),
+        (OUTPUT % "binary.txt", "binary.txt"),
+    ],
+)
+def test_a_bad_configuration_is_told_and_its_neighbours_are_served(
+    config: str, named: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, "m", b"x", 1, config)
+    (tmp_path / "labels.txt").write_text("secret")
+    (folder / "1" / "labels.txt").write_text("secret")
+    (folder / "binary.txt").write_bytes(b"\xff\xfe")
+    write(tmp_path, "fine", b"x")
+    sources = found(tmp_path)
+    assert named in sources["m"].error
+    assert sources["fine"].error == ""
+
+
+def test_a_model_without_a_file_or_a_version_is_told(tmp_path: Path) -> None:
+    folder = write(tmp_path, "nameless", b"x")
+    (folder / "1" / "model.onnx").rename(folder / "1" / "other.bin")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text("max_batch_size: 1\nbackend: onnxruntime\n")
+    sources = found(tmp_path)
+    assert "expected one named model.onnx" in sources["nameless"].error
+    assert "no version of the model" in sources["empty"].error
+
+
+def test_tritons_text_format_is_told_what_to_become(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.pbtxt").write_text('name: "m"')
+    assert "write the same fields as YAML" in only(tmp_path).error
+    (folder / "config.yaml").write_text("max_batch_size: 2")
+    assert only(tmp_path).error == ""
+
+
+@pytest.mark.parametrize("config", ["backend: onnxruntime", "platform: onnxruntime_onnx", ""])
+def test_the_backend_may_be_named_or_found(config: str, tmp_path: Path) -> None:
+    assert configured(tmp_path, config).backend == "onnxruntime"
+
+
+def test_another_file_name_may_be_given(tmp_path: Path) -> None:
+    source = configured(tmp_path, "default_model_filename: other.onnx")
+    assert source.versions[1].path.name == "other.onnx"
+
+
+@pytest.mark.parametrize("text", ["cat\ndog\n", "cat\r\ndog", "cat\ndog"])
+def test_labels_are_read_beside_the_configuration(text: str, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "labels.txt").write_text(text, newline="")
+    assert configured(tmp_path, OUTPUT % "labels.txt").labels == {"y": ("cat", "dog")}
+
+
+# -- fingerprints ---------------------------------------------------------------------------------
+
+
+def older(path: Path) -> None:
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+
+
+def test_what_has_not_changed_looks_the_same(tmp_path: Path) -> None:
+    assert configured(tmp_path, "max_batch_size: 1").versions == only(tmp_path).versions
+
+
+@pytest.mark.parametrize("change", ["size", "time", "new", "gone", "deep", "config", "labels"])
+def test_whatever_is_served_differently_looks_different(change: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"model", 1, OUTPUT % "labels.txt")
+    (folder / "labels.txt").write_text("cat")
+    (folder / "1" / "weights.bin").write_bytes(b"w")
+    (folder / "1" / "deep").mkdir()
+    (folder / "1" / "deep" / "more.bin").write_bytes(b"w")
+    before = only(tmp_path)
+    assert before.error == ""
+    {
+        "size": lambda: (folder / "1" / "model.onnx").write_bytes(b"model, longer"),
+        "time": lambda: older(folder / "1" / "model.onnx"),
+        "new": lambda: (folder / "1" / "another.bin").write_bytes(b""),
+        "gone": lambda: (folder / "1" / "weights.bin").unlink(),
+        "deep": lambda: older(folder / "1" / "deep" / "more.bin"),
+        "config": lambda: older(folder / "config.yaml"),
+        "labels": lambda: (folder / "labels.txt").write_text("dog, longer"),
+    }[change]()
+    assert only(tmp_path).versions[1].fingerprint != before.versions[1].fingerprint
+
+
+def test_another_version_leaves_a_version_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x")
+    before = only(tmp_path).versions[1]
+    write(tmp_path, "m", b"y", 2)
+    assert only(tmp_path).versions[1] == before
+
+
+# -- the load API's form --------------------------------------------------------------------------
+
+
+def test_protobufs_json_is_read_where_it_may_come() -> None:
+    config = decode_model_config(
+        {"maxBatchSize": "4", "dynamicBatching": {"maxQueueDelayMicroseconds": "100"}},
+        file="parameters.config",
+        strict=False,
+    )
+    assert config.max_batch_size == 4
+    assert config.dynamic_batching == ModelDynamicBatching(max_queue_delay_microseconds=100)
+
+
+@pytest.mark.parametrize("document", [{"maxBatchSize": 4}, {"max_batch_size": "4"}])
+def test_a_file_is_read_strictly(document: object) -> None:
+    with pytest.raises(ConfigError):
+        decode_model_config(document, file="config.yaml")

@@ -1,0 +1,48 @@
+"""A ModelManager of a repository in a folder, and requests to its models."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fakes import turns
+from inferd.errors import InferdError
+from inferd.serving.model_manager import ModelManager
+from inferd.types.datatype import FP32
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.model import ModelReadyState
+from inferd.types.tensor import Tensor
+
+
+class Managed:
+    """A manager of a repository, and requests to its models."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manager = ModelManager((folder,), 1, 2)
+
+    async def __aenter__(self) -> "Managed":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.manager.close()
+
+    async def apply(self, retry: bool = True) -> None:
+        """Bring the models to what the repository holds."""
+        for source in (await self.manager.scan()).values():
+            await self.manager.apply(source, retry)
+
+    async def ask(self, name: str = "m", version: str = "") -> float:
+        """What a model adds to 0: it says which file answered."""
+        answers: list[InferenceResponse | InferdError] = []
+        zeros = Tensor("x", FP32, np.zeros((1, 2), np.float32))
+        request = InferenceRequest(name, version, [zeros])
+        served = self.manager.resolve(name, version)
+        served.submit(request, answers.append)
+        await served.batcher.drain()
+        await turns(2)
+        (answer,) = answers
+        assert isinstance(answer, InferenceResponse), answer
+        return float(answer.outputs[0].array[0, 0])
+
+    def states(self) -> dict[tuple[str, int], tuple[ModelReadyState, str]]:
+        return {(s.name, s.version): (s.state, s.reason) for s in self.manager.index()}

@@ -1,0 +1,298 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.onnx_models import add, write
+from fakes import on_loop
+from inferd.config.model import All, Latest, ModelConfig, ModelVersionPolicy, Specific
+from inferd.errors import (
+    ConfigError,
+    InferdError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+)
+from inferd.serving.model_manager import intra_op_threads
+from inferd.types.datatype import FP32
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.model import ModelReadyState, ModelStatus
+from inferd.types.tensor import Tensor
+from serving.managed import Managed
+
+READY, GONE = ModelReadyState.READY, ModelReadyState.UNAVAILABLE
+ALL_VERSIONS = "version_policy: {all: {}}\n"
+
+
+# -- load, reload, retire -------------------------------------------------------------------------
+
+
+@on_loop
+async def test_a_model_that_is_loaded_answers_and_is_ready(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.manager.load("m")
+        assert await managed.ask() == 1
+        assert managed.manager.index() == [ModelStatus("m", 1, READY, "")]
+        assert [m.version for m in managed.manager.served_models()] == [1]
+
+
+@on_loop
+async def test_the_highest_version_answers_who_names_none(tmp_path: Path) -> None:
+    for version in (2, 10, 9):
+        write(tmp_path, "m", add(version), version, ALL_VERSIONS)
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        assert await managed.ask() == 10
+        assert [await managed.ask(version=v) for v in ("2", "9", "10")] == [2, 9, 10]
+
+
+@on_loop
+async def test_a_changed_file_is_swapped_in_and_the_old_copy_closed(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        old = managed.manager.resolve("m")
+        write(tmp_path, "m", add(2))
+        (tmp_path / "m" / "1" / "more").write_text("the folder looks different")
+        await managed.apply()
+        assert await managed.ask() == 2
+        assert managed.manager.resolve("m") is not old
+        await managed.manager.settle()
+        assert managed.states() == {("m", 1): (READY, "")}
+
+
+@on_loop
+async def test_requests_to_the_old_copy_are_still_answered(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        answers: list[InferenceResponse | InferdError] = []
+        zeros = Tensor("x", FP32, np.zeros((1, 2), np.float32))
+        managed.manager.resolve("m").submit(InferenceRequest("m", "", [zeros]), answers.append)
+        write(tmp_path, "m", add(2))
+        (tmp_path / "m" / "1" / "more").write_text("changed")
+        await managed.apply()
+        await managed.manager.settle()
+        (answer,) = answers
+        assert isinstance(answer, InferenceResponse)
+        assert answer.outputs[0].array.tolist() == [[1, 1]]
+
+
+@on_loop
+async def test_what_has_not_changed_is_not_loaded_again(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        before = managed.manager.resolve("m")
+        await managed.apply()
+        await managed.manager.load("m")
+        assert managed.manager.resolve("m") is before
+
+
+@on_loop
+async def test_a_new_version_takes_over_and_the_old_is_unloaded(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1), 1)
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        write(tmp_path, "m", add(2), 2)
+        await managed.apply()
+        assert await managed.ask() == 2
+        await managed.manager.settle()
+        assert managed.states() == {("m", 1): (GONE, "unloaded"), ("m", 2): (READY, "")}
+        with pytest.raises(ModelUnavailable, match="UNAVAILABLE unloaded"):
+            managed.manager.resolve("m", "1")
+
+
+@on_loop
+async def test_an_unloaded_model_is_unavailable_and_can_come_back(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.manager.load("m")
+        await managed.manager.unload("m")
+        with pytest.raises(ModelUnavailable, match="has no available versions"):
+            managed.manager.resolve("m")
+        await managed.manager.settle()
+        assert managed.states() == {("m", 1): (GONE, "unloaded")}
+        assert managed.manager.served_models() == []
+        await managed.manager.load("m")
+        assert await managed.ask() == 1
+
+
+@on_loop
+async def test_a_model_that_has_left_the_repository_is_forgotten(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        await managed.manager.remove("m")
+        assert managed.manager.index() == []
+        with pytest.raises(ModelNotFound):
+            managed.manager.resolve("m")
+
+
+# -- failure --------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_a_model_that_cannot_be_loaded_says_why_and_spares_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "bad", b"not a model")
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        state, reason = managed.states()["bad", 1]
+        assert state is GONE
+        assert "ONNX Runtime cannot load model.onnx" in reason
+        with pytest.raises(ModelUnavailable, match="ONNX Runtime cannot load"):
+            managed.manager.resolve("bad")
+        assert await managed.ask() == 1
+        assert not managed.manager.all_ready()
+
+
+@on_loop
+async def test_a_failed_reload_keeps_the_copy_that_serves(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        write(tmp_path, "m", b"broken")
+        with pytest.raises(InvalidRequest, match="load failed for model 'm': version 1"):
+            await managed.manager.load("m")
+        assert await managed.ask() == 1
+        state, reason = managed.states()["m", 1]
+        assert state is READY
+        assert "reload failed, the copy loaded before serves on" in reason
+        write(tmp_path, "m", add(3))
+        await managed.manager.load("m")
+        assert await managed.ask() == 3
+        assert managed.states()["m", 1] == (READY, "")
+
+
+@on_loop
+async def test_a_new_version_that_fails_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1), 1)
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        write(tmp_path, "m", b"broken", 2)
+        await managed.apply()
+        assert await managed.ask() == 1
+        assert managed.states()["m", 1] == (READY, "")
+        assert managed.states()["m", 2][0] is GONE
+
+
+@on_loop
+async def test_a_bad_configuration_leaves_what_serves_serving_and_is_told(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        (folder / "config.yaml").write_text("max_batch_sise: 3")
+        with pytest.raises(InvalidRequest, match="max_batch_size"):
+            await managed.manager.load("m")
+        assert await managed.ask() == 1
+
+
+@on_loop
+async def test_what_failed_is_tried_again_only_when_asked_or_changed(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"broken")
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        managed.manager.records["m"][1].reason = "not tried since"
+        await managed.apply(retry=False)
+        assert managed.states()["m", 1] == (GONE, "not tried since")
+        await managed.apply(retry=True)
+        assert "cannot load" in managed.states()["m", 1][1]
+        write(tmp_path, "m", add(1))
+        await managed.apply(retry=False)
+        assert managed.states()["m", 1] == (READY, "")
+
+
+@on_loop
+async def test_a_policy_that_chooses_nothing_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1), 1, "version_policy: {specific: {versions: [7]}}\n")
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        assert managed.manager.index() == [
+            ModelStatus("m", 0, GONE, "the version policy chooses none of the versions that exist")
+        ]
+        with pytest.raises(ModelUnavailable, match="version policy"):
+            managed.manager.resolve("m")
+
+
+@pytest.mark.parametrize(("required", "ready"), [(True, False), (False, True)])
+@on_loop
+async def test_a_model_that_is_not_required_does_not_keep_the_server_from_being_ready(
+    required: bool, ready: bool, tmp_path: Path
+) -> None:
+    write(tmp_path, "m", add(1))
+    write(tmp_path, "bad", b"broken", 1, f"required: {str(required).lower()}\n")
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        assert managed.manager.all_ready() is ready
+
+
+# -- with another configuration -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (ModelVersionPolicy(latest=Latest(num_versions=2)), [2, 3]),
+        (ModelVersionPolicy(all=All()), [1, 2, 3]),
+        (ModelVersionPolicy(specific=Specific(versions=(3, 1))), [1, 3]),
+    ],
+)
+@on_loop
+async def test_a_configuration_given_with_the_load_is_used(
+    policy: ModelVersionPolicy, expected: list[int], tmp_path: Path
+) -> None:
+    for version in (1, 2, 3):
+        write(tmp_path, "m", add(version), version)
+    async with Managed(tmp_path) as managed:
+        await managed.manager.load("m", ModelConfig(version_policy=policy))
+        assert [m.version for m in managed.manager.served_models()] == expected
+
+
+@on_loop
+async def test_a_configuration_for_another_model_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        with pytest.raises(ConfigError, match="is 'other', the model is 'm'"):
+            await managed.manager.load("m", ModelConfig(name="other"))
+
+
+# -- look-up --------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        for version in ("", "1"):
+            with pytest.raises(ModelNotFound) as unknown:
+                managed.manager.resolve("x", version)
+            assert str(unknown.value) == "Request for unknown model: 'x' is not found"
+        for version in ("99", "one", "-1", "1.0", "²", "9" * 5000, " 1"):
+            with pytest.raises(ModelNotFound) as caught:
+                managed.manager.resolve("m", version)
+            assert str(caught.value) == (
+                f"Request for unknown model: 'm' version {version} is not found"
+            )
+
+
+@on_loop
+async def test_load_and_unload_of_an_unknown_model(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        with pytest.raises(ModelNotFound) as caught:
+            await managed.manager.load("x")
+        assert str(caught.value) == "failed to load 'x', failed to poll from model repository"
+        with pytest.raises(ModelNotFound):
+            await managed.manager.unload("x")
+
+
+@pytest.mark.parametrize(
+    ("cores", "instances", "threads"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1), (1, 1, 1)]
+)
+def test_instances_share_the_cores(cores: int, instances: int, threads: int) -> None:
+    assert intra_op_threads(cores, instances) == threads
