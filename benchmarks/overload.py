@@ -13,7 +13,7 @@ from benchmarks.load import Load
 from benchmarks.wires import Message
 
 PEAK_CONNECTIONS = 64
-CONNECTIONS = 512
+CONNECTIONS = 2048
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,11 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._linger()
 
+    def fail(self, request: HttpRequest) -> None:
+        """Answer 500 to a request that nobody is answering any more."""
+        if self._request is request and self._exchange is None:
+            self.respond(500, error_body("internal error; the server's log has it"))
+
     def adopt(self, request: HttpRequest, exchange: Exchange | None) -> None:
         """Remember what answers the current request, to tell it when the client leaves."""
         if self._request is request:
@@ -273,8 +278,7 @@ class HttpConnection(asyncio.Protocol):
             exchange = (handler or self._listener.handler(request))(self, request)
         except Exception:
             _log.exception("request failed before it was answered")
-            if self._request is request:
-                self.respond(500, error_body("internal error; the server's log has it"))
+            self.fail(request)
             return
         self.adopt(request, exchange)
 

@@ -8,6 +8,7 @@ the error and says it. Nothing can happen to a request in between: it all is one
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BF16, BYTES, FP16
 from inferd.types.tensor import Array
+
+_log = logging.getLogger("inferd.http")
 
 LOOKS = 2
 """How often to look for more riders before departing. A look waits for nothing: it lets the loop
@@ -78,6 +81,15 @@ class ExpressLane:
 
     def _depart(self) -> None:
         waiting, self._waiting = self._waiting, []
+        try:
+            self._ride(waiting)
+        except Exception:
+            # Not one of the ways in which a request can fail: but no rider may be left standing.
+            _log.exception("express lane failed", extra={"model": self._name})
+            for connection, request in waiting:
+                connection.fail(request)
+
+    def _ride(self, waiting: list[tuple[HttpConnection, HttpRequest]]) -> None:
         try:
             served = self._plane.served(self._name, self._version)
         except InferdError:
