@@ -125,7 +125,7 @@ def decode_json(body: bytes) -> InferRequest:
                     json.dumps(document, ensure_ascii=False).encode()  # half a character is none
                 return msgspec.convert(document, InferRequest)
             except (ValueError, RecursionError, msgspec.ValidationError):
-                pass
+                pass  # not that either: the strict parser's error, raised below, says more
         raise InvalidRequest(_json_message(body, error)) from error
 
 
