@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.load import LoadError, require_wrk
-from benchmarks.processes import raise_file_limit
+from benchmarks.processes import end_servers_on_sigterm, raise_file_limit
 from benchmarks.report import markdown
 from benchmarks.servers import SERVERS
 from benchmarks.suite import Options, Suite
@@ -29,6 +29,7 @@ def main() -> int:
     arguments = parse()
     console = Console()
     raise_file_limit()
+    end_servers_on_sigterm()
     try:
         wrk = require_wrk()
         options = Options(

@@ -93,14 +93,6 @@ def write_encoder(path: Path) -> None:
     graph.save(path, token_ids(64), floats("embedding", HIDDEN))
 
 
-def write_steady(path: Path) -> None:
-    """One encoder layer over 16 tokens: a batch of 16 to 32 takes some 5 to 10 ms."""
-    graph = Graph()
-    pooled = transformer(graph, layers=1, length=16)
-    graph.add("Gemm", pooled, graph.weight(HIDDEN, 3), graph.weight(3, scale=0.1), output="y")
-    graph.save(path, token_ids(16), floats("y", 3))
-
-
 def transformer(graph: Graph, layers: int, length: int) -> str:
     """Adds embeddings, post-norm layers and the mean over tokens; gives [batch, hidden]."""
     tokens = graph.add("Gather", graph.weight(VOCABULARY, HIDDEN, scale=1.0), "ids", axis=0)
@@ -151,7 +143,6 @@ WRITERS = {
     "mlp": write_mlp,
     "encoder": write_encoder,
     "wide": write_wide,
-    "steady": write_steady,
 }
 
 

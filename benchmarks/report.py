@@ -110,7 +110,8 @@ def overload_lines(records: Sequence[Record]) -> list[str]:
     peak, goodput = median(over, "peak"), median(over, "goodput")
     return ["## overload", "",
             f"Peak {peak:,.0f} answers/s; offered {median(over, 'offered'):,.0f}/s at a fixed "
-            f"rate: {goodput:,.0f}/s answered ({goodput / peak:.1%} of the peak), "
+            f"rate and measured once the queue was full: {goodput:,.0f}/s answered "
+            f"({goodput / peak:.1%} of the peak), "
             f"{median(over, 'refused'):,.0f}/s refused with a p50 of "
             f"{median(over, 'refused_p50_ms'):.1f} ms.", ""]  # fmt: skip
 

@@ -60,10 +60,10 @@ CHOSEN: dict[str, dict[str, Settings]] = {
 CANDIDATES: dict[str, dict[str, dict[str, list[Any]]]] = {
     "mosec": {
         "mlp": {"workers": [1, 2], "max_batch_size": [8, 16, 32, 64], "max_wait_ms": [0, 1]},
-        "encoder": {"workers": [1], "max_batch_size": [8, 32], "spin": [True, False]},
+        "encoder": {"workers": [1, 2], "threads": [1, 2], "max_batch_size": [4, 8, 32]},
     },
     "mlserver": {
-        "mlp": {"workers": [0, 1, 2], "max_batch_size": [0, 16, 64]},
+        "mlp": {"workers": [0, 1], "max_batch_size": [0, 64], "max_batch_time": [0.0001, 0.001]},
         "encoder": {"workers": [0, 1], "spin": [True, False]},
     },
     "litserve": {

@@ -20,7 +20,7 @@ from benchmarks.overload import measure_overload
 from benchmarks.processes import ServerError, running
 from benchmarks.servers import SERVERS, Server
 from benchmarks.venvs import ensure_venv
-from benchmarks.workloads import ENCODER, MLP, SERVED, STEADY, Task
+from benchmarks.workloads import ENCODER, MLP, SERVED, Task
 
 WARM_SECONDS = 2
 
@@ -57,7 +57,7 @@ class Suite:
         self._logs = cache / "logs"
         self._console = console
         models = ensure_models(cache / "models")
-        self._tasks = {w.name: Task(w, models[w.name]) for w in (*SERVED.values(), STEADY)}
+        self._tasks = {w.name: Task(w, models[w.name]) for w in SERVED.values()}
         self.pythons = {
             name: inferd if name == "inferd" else ensure_venv(SERVERS[name], cache, console)
             for name in options.servers
@@ -94,7 +94,7 @@ class Suite:
         elif name == "idle":
             self._special(MLP.name, "idle", number)
         elif name == "overload":
-            self._special(STEADY.name, "overload", number)
+            self._special(ENCODER.name, "overload", number)
         else:
             self._served(SERVERS[server], self._tasks[name], number)
 

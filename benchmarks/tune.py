@@ -9,7 +9,7 @@ from rich.console import Console
 from benchmarks.client import Mismatch, check_all_at_once
 from benchmarks.load import Figures, prepared
 from benchmarks.models import ensure_models
-from benchmarks.processes import ServerError, ServerProcess, running
+from benchmarks.processes import ServerError, ServerProcess, end_servers_on_sigterm, running
 from benchmarks.servers import SERVERS, Server, settings_for
 from benchmarks.settings import CANDIDATES, Settings
 from benchmarks.venvs import cache_folder, ensure_venv
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--workload", choices=["mlp", "encoder"], default="mlp")
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
+    end_servers_on_sigterm()
     console = Console()
     server, workload = SERVERS[options.peer], SERVED[options.workload]
     cache = cache_folder()

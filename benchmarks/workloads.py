@@ -63,7 +63,6 @@ class Task:
 MLP = Workload("mlp", "x", "FP32", width=16, max_batch=64, threads=1)
 ENCODER = Workload("encoder", "ids", "INT64", width=64, max_batch=32, threads=2)
 WIDE = Workload("wide", "x", "FP32", width=4096, max_batch=64, threads=1, only_inferd=True)
-STEADY = Workload("steady", "ids", "INT64", width=16, max_batch=32, threads=2, only_inferd=True)
 
 SERVED = {workload.name: workload for workload in (MLP, ENCODER, WIDE)}
 """Workloads measured with a steady number of connections."""

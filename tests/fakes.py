@@ -70,16 +70,24 @@ class FakeBatchRunner:
         self.running: list[tuple[Batch, Callable[[Batch, BatchResult], None]]] = []
         self.started: list[Batch] = []
         self.rate = 0.0
+        self.worth = 0
+        self.alone: list[bool] = []
         self.now_result: BatchResult | None = None
         self.now_calls: list[tuple[list[Array], int]] = []
 
     def available(self) -> bool:
         return self.free > 0
 
-    def run(self, batch: Batch, done: Callable[[Batch, BatchResult], None]) -> None:
+    def enough(self, waiting: int) -> int:
+        return self.worth
+
+    def run(
+        self, batch: Batch, done: Callable[[Batch, BatchResult], None], alone: bool = True
+    ) -> None:
         assert self.free > 0, "a batch was started with no instance free"
         self.free -= 1
         self.started.append(batch)
+        self.alone.append(alone)
         self.running.append((batch, done))
 
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:

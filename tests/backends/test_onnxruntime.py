@@ -13,10 +13,10 @@ from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array
 
 
-def opened(data: bytes, folder: Path, config: ModelConfig | None = None) -> Model:
+def opened(data: bytes, folder: Path, config: ModelConfig | None = None, threads: int = 1) -> Model:
     path = folder / "model.onnx"
     path.write_bytes(data)
-    return OnnxRuntimeBackend().open(path, config or ModelConfig(), 1)
+    return OnnxRuntimeBackend().open(path, config or ModelConfig(), threads)
 
 
 def run(data: bytes, folder: Path, *inputs: Array) -> list[Array]:
@@ -301,3 +301,19 @@ def test_every_instance_is_a_session_of_its_own(tmp_path: Path) -> None:
     assert second.run([np.zeros((1, 2), np.float32)])[0].tolist() == [[1, 1]]
     second.close()
     model.close()
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 0), (2, 2), (4, 4), (16, 4)])
+def test_lanes_share_the_cores_of_one_instance(threads: int, count: int, tmp_path: Path) -> None:
+    model = opened(add(1), tmp_path, threads=threads)
+    lanes = model.create_lanes()
+    assert len(lanes) == count
+    for lane in lanes:
+        assert lane.run([np.zeros((1, 2), np.float32)])[0].tolist() == [[1, 1]]
+        lane.close()
+    model.close()
+
+
+def test_a_thread_count_that_is_configured_is_kept_to(tmp_path: Path) -> None:
+    config = ModelConfig(parameters={"intra_op_thread_count": 4})
+    assert opened(add(1), tmp_path, config, threads=4).create_lanes() == []

@@ -291,3 +291,19 @@ def test_a_request_can_shorten_its_wait_and_never_lengthen_it(
     default: int, override: bool, asked: int, expected: int
 ) -> None:
     assert QueueOptions(9, default, override).timeout_us(asked) == expected
+
+
+@on_loop
+async def test_no_more_is_batched_than_the_runner_finds_worth_it() -> None:
+    runner = FakeBatchRunner(instances=2)
+    runner.worth = 2
+    asking = client(runner)
+    for _ in range(5):
+        asking.send()
+    await turns()
+    assert sizes(runner.started) == [[1, 1], [1, 1]]
+    assert runner.alone == [False, False]
+    runner.finish()
+    await turns()
+    assert sizes(runner.started)[2:] == [[1]]
+    assert runner.alone[2:] == [True]

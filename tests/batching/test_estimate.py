@@ -56,6 +56,33 @@ def test_a_size_above_all_seen_is_scaled_up_from_the_largest() -> None:
     assert seen.predict(64) == 640
 
 
+def test_nothing_is_enough_while_nothing_is_known() -> None:
+    assert RunTimeEstimate().enough_rows(0) is None
+    assert estimate(rows3=30).enough_rows(0) is None
+
+
+def test_each_size_is_tried_until_doubling_gains_nothing() -> None:
+    seen = RunTimeEstimate()
+    cost = {1: 10, 2: 14, 4: 20, 8: 40, 16: 80}
+    tried = [1]
+    for _ in range(6):
+        seen.observe(tried[-1], cost[tried[-1]])
+        tried.append(seen.enough_rows(0) or 0)
+    assert tried == [1, 2, 4, 8, 4, 4, 4]
+
+
+def test_a_batch_that_ends_too_soon_is_not_enough() -> None:
+    seen = estimate(rows1=10, rows2=20, rows4=40, rows8=80)
+    assert seen.enough_rows(0) == 1
+    assert seen.enough_rows(40) == 4
+    assert seen.enough_rows(1000) == 16
+
+
+def test_sizes_between_powers_of_two_are_not_compared() -> None:
+    seen = estimate(rows1=10, rows2=12, rows7=42)
+    assert seen.enough_rows(0) == 4
+
+
 @settings(derandomize=True, deadline=None)
 @given(
     st.integers(1, 1000), st.integers(0, 1000), st.sets(st.integers(0, 10), min_size=1),

@@ -67,8 +67,30 @@ def test_delay_is_waited_for_though_others_wait_too() -> None:
     assert BatchPolicy(8, (), MS).decide([1], 0, MS, others_wait=True) == Close(1, "delay")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "enough", "expected"),
+    [
+        ([1, 1, 1, 1, 1], 2, Close(2, "enough")),
+        ([1, 1], 4, Close(2, "available")),
+        ([3, 1], 2, Close(1, "enough")),  # one request is never taken apart
+        ([1, 3], 2, Close(1, "enough")),
+        ([4, 4], 16, Close(2, "full")),
+        ([1, 1, 1], 0, Close(3, "available")),
+    ],
+)
+def test_no_more_is_taken_than_is_worth_running_together(
+    sizes: list[int], enough: int, expected: Close
+) -> None:
+    assert BatchPolicy(8).decide(sizes, 0, 0, enough=enough) == expected
+
+
+def test_what_is_configured_goes_before_what_is_worth_it() -> None:
+    assert BatchPolicy(8, (4,)).decide([1] * 5, 0, 0, enough=2) == Close(4, "preferred")
+    assert BatchPolicy(8, (), MS).decide([1] * 5, 0, MS, enough=2) == Close(5, "delay")
+
+
 def test_every_reason_but_retry_is_one_the_policy_gives() -> None:
-    given_by_policy: set[CloseReason] = set()
+    given_by_policy: set[CloseReason] = {"enough"}
     for policy, sizes, others in (
         (BatchPolicy(2), [1, 1], False),
         (BatchPolicy(4, (2,)), [1, 1], False),

@@ -35,17 +35,24 @@ class Pool:
         *instances: FakeInstance,
         estimate: RunTimeEstimate | None = None,
         steady: bool = True,
+        lanes: int = 0,
+        lane_ns: int | None = None,
     ) -> None:
+        self.lanes = [FakeInstance() for _ in range(lanes)]
+        self.lane_estimate = estimated(lane_ns)
         self.instances = instances or (FakeInstance(),)
         self.estimate = estimate or estimated(run_ns)
-        self.pool = InstancePool(list(self.instances), clock(), "m-1", self.estimate, steady)
+        self.pool = InstancePool(
+            list(self.instances), clock(), "m-1", self.estimate, steady, self.lanes,
+            self.lane_estimate,
+        )  # fmt: skip
         self.done: list[tuple[Batch, BatchResult, threading.Thread]] = []
         self.news = asyncio.Event()
 
-    def run(self, *rows: int) -> Batch:
+    def run(self, *rows: int, alone: bool = True) -> Batch:
         items = [queued(count, value=float(i + 1)) for i, count in enumerate(rows)]
         batch = Batch(items, sum(rows))
-        self.pool.run(batch, self.finished)
+        self.pool.run(batch, self.finished, alone)
         return batch
 
     def finished(self, batch: Batch, result: BatchResult) -> None:
@@ -60,7 +67,7 @@ class Pool:
         return [result for _, result, _ in self.done]
 
     async def close(self) -> None:
-        for instance in self.instances:
+        for instance in (*self.instances, *self.lanes):
             instance.gate.set()
         await asyncio.to_thread(self.pool.close)
         await turns(2)
@@ -270,6 +277,95 @@ async def test_run_now_tells_errors_as_results() -> None:
     assert result is not None
     assert isinstance(result.error, BackendError)
     await pool.close()
+
+
+# -- lanes ----------------------------------------------------------------------------------------
+
+MS = 1_000_000
+
+
+@on_loop
+async def test_a_lone_batch_runs_on_all_cores() -> None:
+    pool = Pool(10 * MS, lanes=2, lane_ns=16 * MS)
+    assert pool.pool.enough(1) == 0
+    pool.instances[0].gate.clear()
+    pool.run(1)
+    assert not pool.pool.available(), "lanes use the same cores"
+    pool.instances[0].gate.set()
+    await pool.results(1)
+    assert len(pool.instances[0].threads) == 1
+    assert pool.pool.available()
+    await pool.close()
+
+
+@on_loop
+async def test_several_are_shared_between_the_lanes_side_by_side() -> None:
+    pool = Pool(20 * MS, lanes=2, lane_ns=16 * MS)
+    for lane in pool.lanes:
+        lane.gate.clear()
+    assert pool.pool.enough(2) == 1
+    pool.run(1, alone=False)
+    assert pool.pool.available()
+    assert pool.pool.enough(1) == 1
+    pool.run(1)
+    assert not pool.pool.available()
+    for lane in pool.lanes:
+        lane.gate.set()
+    await pool.results(2)
+    assert [len(lane.threads) for lane in pool.lanes] == [1, 1]
+    assert pool.instances[0].threads == []
+    assert pool.pool.available()
+    await pool.close()
+
+
+@on_loop
+async def test_while_a_lane_runs_all_cores_are_not_given_to_another() -> None:
+    pool = Pool(10 * MS, lanes=2, lane_ns=16 * MS)
+    pool.lanes[1].gate.clear()
+    pool.run(1, alone=False)
+    pool.run(1)
+    await pool.results(1)
+    pool.lanes[1].gate.set()
+    await pool.results(2)
+    assert pool.instances[0].threads == []
+    await pool.close()
+
+
+@on_loop
+async def test_lanes_learn_by_themselves_how_much_is_enough() -> None:
+    pool = Pool(10 * MS, lanes=2, lane_ns=None)
+    for rows, run_ns in ((1, 16 * MS), (2, 32 * MS), (4, 64 * MS)):
+        pool.lane_estimate.observe(rows, run_ns)
+    assert pool.pool.enough(64) == 0, "all cores would do it in 10 ms"
+    pool.lanes[1].gate.clear()
+    pool.run(1, alone=False)
+    assert pool.pool.enough(64) == 2
+    pool.lanes[1].gate.set()
+    await pool.results(1)
+    assert pool.estimate.predict(1) == 10 * MS
+    assert pool.lane_estimate.predict(1) < MS
+    await pool.close()
+
+
+@on_loop
+async def test_without_lanes_no_more_rows_run_together_than_it_helps() -> None:
+    pool = Pool(None)
+    assert pool.pool.enough(64) == 0
+    for rows in (1, 2, 4, 8):
+        pool.estimate.observe(rows, rows * 10 * MS)
+    assert pool.pool.enough(64) == 2
+    short = Pool(INLINE_LIMIT_NS)
+    assert short.pool.enough(64) == 0
+    await pool.close()
+    await short.close()
+
+
+@on_loop
+async def test_with_lanes_the_drain_rate_is_theirs_and_close_closes_them() -> None:
+    pool = Pool(None, lanes=2, lane_ns=16 * MS)
+    assert pool.pool.drain_rate() == pytest.approx(2 * 32 / 0.016)
+    await pool.close()
+    assert all(lane.closed for lane in pool.lanes)
 
 
 # -- the rest -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class ServedModel:
 
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ["BENCH_THREADS"])
+        options.intra_op_num_threads = SETTINGS.get("threads") or int(os.environ["BENCH_THREADS"])
         options.inter_op_num_threads = 1
         if not SETTINGS["spin"]:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")

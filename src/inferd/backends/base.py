@@ -53,6 +53,13 @@ class Model(Protocol):
     def create_instance(self) -> ModelInstance:
         """Make one copy, ready to run; raises BackendError."""
 
+    def create_lanes(self) -> "list[ModelInstance]":
+        """Make instances that run side by side on the cores that `create_instance` gives to one.
+
+        Where many requests wait, a core for each batch loses less than all cores on one batch.
+        Empty where the framework cannot, or where its memory would not be worth it.
+        """
+
     def close(self) -> None:
         """Give the memory back, after every instance is closed."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from inferd.backends.base import ModelDescription
+from inferd.backends.base import ModelDescription, ModelInstance
 from inferd.backends.completion import complete, probe_batching
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError, InvalidRequest, Unsupported
@@ -28,6 +28,8 @@ _ONNX_TYPES: dict[str, DataType] = {
 }  # fmt: skip
 _UNSTEADY = (b"Loop", b"Scan", b"If", b"Range")
 MAX_SCANNED_BYTES = 64 << 20
+MAX_LANES = 4
+MAX_LANES_BYTES = 256 << 20
 _ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
 
@@ -97,8 +99,10 @@ class OnnxModel:
 
     def __init__(self, path: Path, config: ModelConfig, threads: int) -> None:
         self._path = path
+        self._config = config
         self._options = _session_options(config, threads)
         self._providers = _providers(config)
+        self._lanes_off = "intra_op_thread_count" in config.parameters or len(self._providers) > 1
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
         outputs = [_spec(argument) for argument in first.get_outputs()]
@@ -125,13 +129,25 @@ class OnnxModel:
         outputs = [spec.name for spec in self.description.outputs]
         return OnnxInstance(session, self.description.inputs, outputs)
 
+    def create_lanes(self) -> list[ModelInstance]:
+        """Lanes share one session more, so the weights are in memory twice."""
+        threads = self._options.intra_op_num_threads
+        count = min(threads, MAX_LANES)
+        if count < 2 or self._lanes_off or self._path.stat().st_size > MAX_LANES_BYTES:
+            return []
+        options = _session_options(self._config, threads // count)
+        session = self._open_session(options)
+        outputs = [spec.name for spec in self.description.outputs]
+        return [OnnxInstance(session, self.description.inputs, outputs) for _ in range(count)]
+
     def close(self) -> None:
         """Drop a session that no instance took."""
         self._first = None
 
-    def _open_session(self) -> ort.InferenceSession:
+    def _open_session(self, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+        options = options or self._options
         try:
-            return ort.InferenceSession(str(self._path), self._options, providers=self._providers)
+            return ort.InferenceSession(str(self._path), options, providers=self._providers)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {self._path.name}: {error}") from error
 

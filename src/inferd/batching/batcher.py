@@ -41,8 +41,14 @@ class BatchRunner(Protocol):
     def available(self) -> bool:
         """Whether a batch handed over now starts at once."""
 
-    def run(self, batch: Batch, done: Callable[[Batch, BatchResult], None]) -> None:
-        """Run a batch and call `done` on the loop's thread, perhaps before returning."""
+    def enough(self, waiting: int) -> int:
+        """How many of `waiting` rows are worth running together now; 0 for any number."""
+
+    def run(
+        self, batch: Batch, done: Callable[[Batch, BatchResult], None], alone: bool = True
+    ) -> None:
+        """Run a batch and call `done` on the loop's thread, perhaps before returning; `alone` says
+        that nothing else waits."""
 
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
         """Run merged inputs before returning; None when that is not possible or would take long."""
@@ -102,8 +108,7 @@ class DynamicBatcher:
         self._idle: asyncio.Event | None = None
         self._may_skip_queue = (
             policy.max_batch_size > 0
-            and not policy.max_queue_delay_ns
-            and not policy.preferred_batch_size
+            and not policy.explicit
             and not options.default_timeout_us
             and not options.preserve_ordering
         )
@@ -226,10 +231,11 @@ class DynamicBatcher:
         others_wait = len(groups) > 1
         order = sorted(groups.items(), key=_by_age) if others_wait else groups.items()
         now_ns = _clock_ns()
+        enough = self._runner.enough(self.queue.rows)
         until_ns = 0
         for key, group in order:
             decision = self.policy.decide(
-                group.sizes(), group.oldest_arrival_ns, now_ns, others_wait
+                group.sizes(), group.oldest_arrival_ns, now_ns, others_wait, enough
             )
             if not isinstance(decision, Wait):
                 items = self.queue.take(key, decision.count)
@@ -246,7 +252,7 @@ class DynamicBatcher:
                 item.stage = RUNNING
         self._statistics.batch_closed(reason)
         self.running += 1
-        self._runner.run(batch, self._finished)
+        self._runner.run(batch, self._finished, not (self.queue.size or self._retries))
 
     # -- out -------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """How long a batch of so many rows will take, learned from those that ran. Pure.
 
-Two decisions hang on it: whether a batch is short enough to run on the event loop's own thread, and
-when to tell a refused caller to come back.
+Decisions that hang on it: whether a batch is short enough to run on the event loop's own thread,
+how many rows are worth running together, and when to tell a refused caller to come back.
 """
 
 
@@ -16,17 +16,27 @@ class RunTimeEstimate:
     MOST = 4
     """One run counts for at most so many times the figure it changes."""
 
+    GAIN = 0.97
+    """What twice the rows must bring the time of a row down to, to be worth the longer run."""
+
     def __init__(self) -> None:
         self._run_ns: dict[int, float] = {}
+        self._exact_ns: dict[int, float] = {}
+        """Of batches whose rows are a power of two: these can be compared row for row."""
 
     def observe(self, rows: int, run_ns: int) -> None:
         """Learn from a batch of `rows` that took `run_ns`."""
         bucket = rows.bit_length()
-        known = self._run_ns.get(bucket)
+        self._follow(self._run_ns, bucket, run_ns)
+        if not rows & (rows - 1):
+            self._follow(self._exact_ns, bucket, run_ns)
+
+    def _follow(self, figures: dict[int, float], bucket: int, run_ns: int) -> None:
+        known = figures.get(bucket)
         if known is None or run_ns <= known:
-            self._run_ns[bucket] = run_ns
+            figures[bucket] = run_ns
         else:
-            self._run_ns[bucket] = known + self.RISE * (min(run_ns, self.MOST * known) - known)
+            figures[bucket] = known + self.RISE * (min(run_ns, self.MOST * known) - known)
 
     def predict(self, rows: int) -> float:
         """Nanoseconds for a batch of `rows`; infinite while nothing near it has been seen.
@@ -45,3 +55,16 @@ class RunTimeEstimate:
             return float("inf")
         nearest = max(self._run_ns)
         return self._run_ns[nearest] * float(2 ** (bucket - nearest))
+
+    def enough_rows(self, least_ns: int) -> int | None:
+        """The smallest power of two that runs for `least_ns` and gains little when doubled.
+
+        A size of which nothing is known is the next to be tried; None while that is the first.
+        """
+        bucket = 1
+        while (run_ns := self._exact_ns.get(bucket)) is not None:
+            doubled_ns = self._exact_ns.get(bucket + 1, 0.0)
+            if run_ns >= least_ns and doubled_ns > self.GAIN * 2 * run_ns:
+                break
+            bucket += 1
+        return 1 << (bucket - 1) if self._exact_ns else None

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-CloseReason = Literal["full", "preferred", "delay", "available", "mismatch", "unbatched", "retry"]
-"""Why a batch was closed: it could take no more; it reached a preferred size; its oldest request
-had waited long enough; an instance was free; the rest that waits cannot share it; the model takes
-one request at a time; it is a part of a batch that failed."""
+CloseReason = Literal[
+    "full", "enough", "preferred", "delay", "available", "mismatch", "unbatched", "retry"
+]
+"""Why a batch was closed: it could take no more; more would not have made it cheaper; it reached a
+preferred size; its oldest request had waited long enough; an instance was free; the rest that waits
+cannot share it; the model takes one request at a time; it is a part of a batch that failed."""
 
 CLOSE_REASONS: tuple[CloseReason, ...] = (
-    "full", "preferred", "delay", "available", "mismatch", "unbatched", "retry",
+    "full", "enough", "preferred", "delay", "available", "mismatch", "unbatched", "retry",
 )  # fmt: skip
 
 
@@ -41,21 +43,35 @@ class BatchPolicy:
     preferred_batch_size: tuple[int, ...] = ()
     max_queue_delay_ns: int = 0
 
+    @property
+    def explicit(self) -> bool:
+        """Whether the configuration says how batches are formed, beyond their largest size."""
+        return bool(self.preferred_batch_size or self.max_queue_delay_ns)
+
     def decide(
-        self, sizes: Iterable[int], oldest_arrival_ns: int, now_ns: int, others_wait: bool = False
+        self,
+        sizes: Iterable[int],
+        oldest_arrival_ns: int,
+        now_ns: int,
+        others_wait: bool = False,
+        enough: int = 0,
     ) -> Close | Wait:
         """Decide for one group of requests that may share a batch.
 
         `sizes` are the rows of each waiting request in order of arrival, at least one; a request
         never has more rows than `max_batch_size`. `others_wait` says that requests which cannot
-        share the batch wait too.
+        share the batch wait too. `enough`, if not 0, is how many rows are worth running together;
+        what the configuration asks for goes before it.
         """
         if self.max_batch_size <= 0:
             return Close(1, "unbatched")
+        limit = self.max_batch_size
+        if 0 < enough < limit and not self.explicit:
+            limit = enough
         count = rows = preferred_count = 0
         full = False
         for size in sizes:
-            if rows + size > self.max_batch_size:
+            if count and rows + size > limit:
                 full = True
                 break
             rows += size
@@ -64,8 +80,8 @@ class BatchPolicy:
                 preferred_count = count
         if preferred_count:
             return Close(preferred_count, "preferred")
-        if full or rows == self.max_batch_size:
-            return Close(count, "full")
+        if full or rows >= limit:
+            return Close(count, "full" if limit == self.max_batch_size else "enough")
         if self.max_queue_delay_ns:
             until_ns = oldest_arrival_ns + self.max_queue_delay_ns
             return Wait(until_ns) if now_ns < until_ns else Close(count, "delay")

@@ -3,13 +3,17 @@
 A batch that takes some tens of microseconds costs less run on the event loop's thread than handed
 to another and back; one that takes longer would hold every other request up. So the pool measures
 and chooses: short ones inline, the rest on a thread for each instance.
+
+An instance may come with lanes: narrow ones that together use its cores. A lone batch is answered
+soonest by all cores; where several wait, one batch for each lane gets more done, since no core
+waits for another between operators. The two never run at the same time.
 """
 
 import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from inferd.backends.base import ModelInstance
 from inferd.batching.batch import Batch
@@ -22,6 +26,9 @@ Done = Callable[[Batch, BatchResult], None]
 
 INLINE_LIMIT_NS = 300_000
 """Longest predicted run that may hold the event loop."""
+
+ENOUGH_NS = 20_000_000
+"""A batch that runs for so long has made what a batch costs besides running invisible."""
 
 HELD_LIMIT_NS = 50_000_000
 """A run that held it for longer than this was the model's last."""
@@ -39,9 +46,14 @@ class InstancePool:
         name: str,
         estimate: RunTimeEstimate,
         steady: bool = True,
+        lanes: Sequence[ModelInstance] = (),
+        lane_estimate: RunTimeEstimate | None = None,
     ) -> None:
         self._instances = instances
         self._free = list(instances)
+        self._lanes = list(lanes)
+        self._free_lanes = list(lanes)
+        self._lane_estimate = lane_estimate or RunTimeEstimate()
         self._loop = loop
         self._name = name
         self._estimate = estimate
@@ -49,11 +61,30 @@ class InstancePool:
         self._threads: dict[int, _InstanceThread] = {}
 
     def available(self) -> bool:
-        """Whether an instance is free."""
-        return bool(self._free)
+        """Whether an instance is free, or a lane where lanes run."""
+        return bool(self._free) and (bool(self._free_lanes) or not self._lanes)
 
-    def run(self, batch: Batch, done: Done) -> None:
-        """Run a batch on a free instance; see BatchRunner."""
+    def enough(self, waiting: int) -> int:
+        """How many of `waiting` rows the next batch should take; see BatchRunner."""
+        if self._inline and self._estimate.predict(waiting) <= INLINE_LIMIT_NS:
+            return 0
+        if not self._lanes:
+            return self._estimate.enough_rows(ENOUGH_NS) or 0
+        share = -(-waiting // len(self._free_lanes))
+        together_ns = self._estimate.predict(waiting)
+        if self._all_free() and together_ns <= self._lane_estimate.predict(share):
+            return 0
+        return min(share, self._lane_estimate.enough_rows(ENOUGH_NS) or share)
+
+    def run(self, batch: Batch, done: Done, alone: bool = True) -> None:
+        """Run a batch on a free instance or lane; see BatchRunner."""
+        if self._lanes and not (
+            alone
+            and self._all_free()
+            and self._estimate.predict(batch.rows) <= self._lane_estimate.predict(batch.rows)
+        ):
+            self._hand_over(self._free_lanes.pop(), batch, done)
+            return
         instance = self._free.pop()
         if self._inline and self._estimate.predict(batch.rows) <= INLINE_LIMIT_NS:
             result = merge_and_execute(instance, batch)
@@ -61,15 +92,21 @@ class InstancePool:
             self._release(instance, batch, result)
             done(batch, result)
             return
+        self._hand_over(instance, batch, done)
+
+    def _hand_over(self, instance: ModelInstance, batch: Batch, done: Done) -> None:
         thread = self._threads.get(id(instance))
         if thread is None:
             thread = self._threads[id(instance)] = _InstanceThread(instance, self._name)
         thread.jobs.put((batch, done, self))
 
+    def runs_now(self, rows: int) -> bool:
+        """Whether an instance is free and a batch of `rows` may hold the loop."""
+        return self._inline and self.available() and self._estimate.predict(rows) <= INLINE_LIMIT_NS
+
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
-        """Run merged inputs before returning; None when no instance is free or it would hold the
-        loop for too long."""
-        if not (self._inline and self._free) or self._estimate.predict(rows) > INLINE_LIMIT_NS:
+        """Run merged inputs before returning; None where `runs_now` says no."""
+        if not self.runs_now(rows):
             return None
         start_ns = _clock_ns()
         result = execute(self._free[-1], inputs, start_ns)
@@ -87,10 +124,13 @@ class InstancePool:
     def drain_rate(self) -> float:
         """Rows a second when every instance is busy; 0 while unknown."""
         rows = 1 << 5
-        predicted = self._estimate.predict(rows)
+        if self._lanes:
+            predicted, count = self._lane_estimate.predict(rows), len(self._lanes)
+        else:
+            predicted, count = self._estimate.predict(rows), len(self._instances)
         if predicted == float("inf") or predicted <= 0:
             return 0.0
-        return rows * len(self._instances) * 1e9 / predicted
+        return rows * count * 1e9 / predicted
 
     def close(self) -> None:
         """End the threads and close the instances; blocks until runs in flight end."""
@@ -98,10 +138,15 @@ class InstancePool:
             thread.jobs.put(None)
         for thread in self._threads.values():
             thread.join()
-        for instance in self._instances:
+        for instance in (*self._instances, *self._lanes):
             instance.close()
         self._instances.clear()
+        self._lanes.clear()
         self._free.clear()
+        self._free_lanes.clear()
+
+    def _all_free(self) -> bool:
+        return len(self._free_lanes) == len(self._lanes) and len(self._free) == len(self._instances)
 
     def _check_held(self, result: BatchResult) -> None:
         """A model that once held the loop for long does not get it again."""
@@ -115,10 +160,13 @@ class InstancePool:
         done(batch, result)
 
     def _release(self, instance: ModelInstance, batch: Batch, result: BatchResult) -> None:
+        lane = instance in self._lanes
         if self._instances:  # not closed meanwhile
-            self._free.append(instance)
+            (self._free_lanes if lane else self._free).append(instance)
         if result.error is None:
-            self._estimate.observe(batch.rows, result.input_ns + result.infer_ns)
+            (self._lane_estimate if lane else self._estimate).observe(
+                batch.rows, result.input_ns + result.infer_ns
+            )
 
 
 class _InstanceThread(threading.Thread):

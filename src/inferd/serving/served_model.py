@@ -31,6 +31,12 @@ DEFAULT_MAX_QUEUE_SIZE = 1024
 WARMUP_ROUNDS = 3
 """How often each warm-up size is run: the first is never typical."""
 
+WARMUP_LIMIT_NS = 200_000_000
+"""The largest batch is left out of the warm-up when one row says that it would take longer."""
+
+LANES_FROM_NS = 2_000_000
+"""A model whose single row takes less gains little from lanes."""
+
 _clock_ns = time.perf_counter_ns
 
 
@@ -56,6 +62,8 @@ class ServedModel:
         model: Model,
         instances: list[ModelInstance],
         estimate: RunTimeEstimate,
+        lanes: list[ModelInstance],
+        lane_estimate: RunTimeEstimate,
         loop: asyncio.AbstractEventLoop,
         load_ns: int,
     ) -> None:
@@ -74,7 +82,13 @@ class ServedModel:
         self._model = model
         self._validator = RequestValidator(spec.name, model.description)
         self._pool = InstancePool(
-            instances, loop, f"{spec.name}-{spec.version}", estimate, model.description.steady
+            instances,
+            loop,
+            f"{spec.name}-{spec.version}",
+            estimate,
+            model.description.steady,
+            lanes,
+            lane_estimate,
         )
         self.batcher = _batcher(self, self._pool, loop)
 
@@ -97,6 +111,10 @@ class ServedModel:
     def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
         """Run `rows` merged requests of one row each, valid for this model; see DynamicBatcher."""
         return self.batcher.run_now(inputs, rows, arrival_ns)
+
+    def runs_now(self) -> bool:
+        """Whether `run_now` would run one row at this moment."""
+        return self._pool.runs_now(1)
 
     def queue_depth(self) -> int:
         """Requests that wait."""
@@ -147,15 +165,23 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     backend = create_backend(spec.backend)
     model = backend.open(spec.path, spec.config, spec.threads)
     instances: list[ModelInstance] = []
+    lanes: list[ModelInstance] = []
     try:
         _check_batching(spec.config, model.description)
         instances.extend(model.create_instance() for _ in range(spec.config.instance_count))
         estimate = RunTimeEstimate()
         for instance in instances:
             _warm_up(instance, spec, model.description, estimate)
-        return ServedModel(spec, model, instances, estimate, loop, _clock_ns() - start_ns)
+        lane_estimate = RunTimeEstimate()
+        if len(instances) == 1 and LANES_FROM_NS <= estimate.predict(1) < float("inf"):
+            lanes.extend(model.create_lanes())
+            for lane in lanes:
+                _warm_up(lane, spec, model.description, lane_estimate)
+        return ServedModel(
+            spec, model, instances, estimate, lanes, lane_estimate, loop, _clock_ns() - start_ns
+        )
     except BaseException:
-        for instance in instances:
+        for instance in (*instances, *lanes):
             instance.close()
         model.close()
         raise
@@ -188,6 +214,8 @@ def _warm_up(
     sizes = {1, description.max_batch_size or 1}
     try:
         for rows in sorted(sizes):
+            if rows > 1 and rows * estimate.predict(1) > WARMUP_LIMIT_NS:
+                continue
             inputs = [_zeros(s, rows, description.max_batch_size > 0) for s in description.inputs]
             if sum(array.nbytes for array in inputs) > 64 << 20:
                 continue

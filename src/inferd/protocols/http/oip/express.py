@@ -94,7 +94,12 @@ class ExpressLane:
             served = self._plane.served(self._name, self._version)
         except InferdError:
             served = None
-        if served is None or self._plane.draining or not self._fits(served):
+        if (
+            served is None
+            or self._plane.draining
+            or not self._fits(served)
+            or not served.runs_now()
+        ):
             self._send_ordinary(waiting)
             return
         spec = served.description.inputs[0]
