@@ -11,10 +11,10 @@ Settings = dict[str, Any]
 CHOSEN: dict[str, dict[str, Settings]] = {
     "mosec": {
         "mlp": {"workers": 2, "max_batch_size": 16, "max_wait_ms": 1, "spin": True},
-        "encoder": {"workers": 1, "max_batch_size": 32, "max_wait_ms": 1, "spin": True},
+        "encoder": {"workers": 1, "max_batch_size": 4, "max_wait_ms": 1, "spin": True},
     },
     "mlserver": {
-        "mlp": {"workers": 0, "max_batch_size": 64, "max_batch_time": 0.001, "spin": True},
+        "mlp": {"workers": 0, "max_batch_size": 64, "max_batch_time": 0.0001, "spin": True},
         "encoder": {"workers": 0, "max_batch_size": 32, "max_batch_time": 0.001, "spin": True},
     },
     "litserve": {
@@ -22,7 +22,7 @@ CHOSEN: dict[str, dict[str, Settings]] = {
             "workers": 1,
             "api_servers": 1,
             "max_batch_size": 64,
-            "batch_timeout": 0.001,
+            "batch_timeout": 0,
             "fast_queue": True,
             "spin": True,
         },
