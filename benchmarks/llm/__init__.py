@@ -1,0 +1,1 @@
+"""Benchmarks of language models: inferd's engine beside other engines on one made-up model."""
