@@ -11,6 +11,7 @@
     ├── Unsupported             inferd, or this model, does not do that
     ├── ConfigError             a configuration is wrong; knows file and field
     └── BackendError            the framework that runs the model failed
+        └── EngineDead          a language model's engine ended; it is being started again
 
 This module refuses to know any protocol: no HTTP or gRPC status numbers here.
 """
@@ -95,3 +96,9 @@ class BackendError(InferdError):
     """The framework that runs the model raised, or returned what its metadata does not allow."""
 
     code = "backend"
+
+
+class EngineDead(BackendError):
+    """The engine that ran a language model ended before the answer."""
+
+    code = "engine_dead"

@@ -80,6 +80,34 @@ def available_cores(root: Path = ROOT) -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
+def physical_cores(root: Path = ROOT) -> int:
+    """Cores this process can keep busy, where two threads of one core count once."""
+    available = os.sched_getaffinity(0)
+    seen = set()
+    for cpu in available:
+        path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        seen.add(min(_numbers(_read(path)) & available, default=cpu))
+    return max(1, min(len(seen), available_cores(root)))
+
+
+def _numbers(text: str) -> set[int]:
+    """Linux's lists of processors: "0-3,8"."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def free_memory_bytes(root: Path = ROOT) -> int:
+    """Memory that could be taken now: what the system says is available, and not more than the
+    cgroup's limit; 0 where nothing is known."""
+    available = _memory(root).get("MemAvailable", 0)
+    limit = cgroup_memory_bytes(root)
+    return available if limit is None else min(available, limit)
+
+
 def cgroup_cores(root: Path = ROOT) -> float | None:
     """The least CPU quota of the cgroups that this process is in, in cores."""
     quotas = []

@@ -17,15 +17,17 @@ STATUS_OF: dict[str, int] = {
     "unsupported": 501,
     "config": 400,
     "backend": 500,
+    "engine_dead": 503,
     "internal": 500,
 }
 
 REASONS: dict[int, bytes] = {
     200: b"OK", 400: b"Bad Request", 404: b"Not Found", 405: b"Method Not Allowed",
     408: b"Request Timeout", 413: b"Content Too Large", 415: b"Unsupported Media Type",
-    417: b"Expectation Failed", 431: b"Request Header Fields Too Large",
-    499: b"Client Closed Request", 500: b"Internal Server Error", 501: b"Not Implemented",
-    503: b"Service Unavailable", 505: b"HTTP Version Not Supported",
+    417: b"Expectation Failed", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 499: b"Client Closed Request",
+    500: b"Internal Server Error", 501: b"Not Implemented", 503: b"Service Unavailable",
+    504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Weights: read from a model's folder, and made into what kernels take."""

@@ -1,0 +1,1 @@
+"""What runs a model: the contract (`base.py`) and the runners, each for its kind of machine."""
