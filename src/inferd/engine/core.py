@@ -158,7 +158,10 @@ class EngineCore:
             count = 1 if entry.samples else 0
             if sequence.skips_cache:
                 count = entry.num_tokens
-                self._score(entry, logits[row : row + count])
+                try:
+                    self._score(entry, logits[row : row + count])
+                except InferdError as error:  # no probabilities: this request's misfortune alone
+                    updates[sequence.id].error = error
             if entry.samples:
                 sampling.append(entry)
                 picked.append(row + count - 1)
@@ -171,7 +174,7 @@ class EngineCore:
         for number, entry in enumerate(sampling):
             update = updates[entry.sequence.id]
             update.token_ids = [int(sampled.token_ids[number])]
-            update.error = sampled.failed.get(number)
+            update.error = update.error or sampled.failed.get(number)
             if sampled.logprobs is not None:
                 found = sampled.logprobs[number]
                 update.logprobs = None if found is None else [found]

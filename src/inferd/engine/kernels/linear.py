@@ -33,6 +33,7 @@ from inferd.engine.kernels.vector import (
     get_i64,
     load_f32,
     load_i32,
+    prefetch_256,
     splat_f32,
     start_tile,
     store_f32,
@@ -46,6 +47,10 @@ from inferd.engine.kernels.vector import (
     to_f32,
     zero_tile_f32,
 )
+
+AHEAD = 1024
+"""Bytes that few rows of x, whose weights come from memory, ask for ahead of their turn: past the
+end of a panel this is the next one, which the processor's own prefetching would not know."""
 
 MOST_ROWS = 6
 SCRATCH_BYTES = MOST_ROWS * 256
@@ -155,6 +160,8 @@ def _i8_tile(rows: int) -> Any:
         acc = start_tile(rows, 4, sums, 4)
         end = w + inputs * 64
         while w < end:
+            if rows <= 2:
+                prefetch_256(w + AHEAD)
             acc = tile_dot(acc, w, x, stride)
             w += 256
             x += 4
@@ -170,6 +177,10 @@ def _i4_tile(rows: int) -> Any:
         end = w + inputs * 18
         sums_stride = inputs // 8
         while w < end:
+            if rows <= 2:
+                prefetch_256(w + AHEAD)
+                prefetch_256(w + AHEAD + 256)
+                prefetch_256(w + AHEAD + 320)
             acc = start_tile(rows, 2, sums, sums_stride)
             acc = tile_dot_nibbles(acc, w + 64, x, stride)
             acc = tile_dot_nibbles(acc, w + 192, x + 8, stride)
@@ -192,6 +203,8 @@ def _bf16_tile(rows: int) -> Any:
             acc = zero_tile_f32(rows, 4)
             end = w + inputs * 128
             while w < end:
+                if rows <= 2:
+                    prefetch_256(w + AHEAD)
                 acc = tile_dot_bf16(acc, w, x, stride)
                 w += 256
                 x += 4

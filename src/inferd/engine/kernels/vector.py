@@ -569,6 +569,22 @@ def store_tile(typing: Any, tile: Any, addr: Any, stride: Any) -> Any:
     return signature(types.void, tile, _ADDR, _ADDR), generate
 
 
+def _emit_prefetch(builder: Any, addr: Any) -> None:
+    pointer = builder.inttoptr(addr, _I8.as_pointer())
+    name = "llvm.prefetch.p0"
+    declared = builder.module.globals.get(name)
+    if declared is None:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        declared = ir.Function(builder.module, kind, name)
+    read, near, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
+    for line in range(0, 256, 64):
+        moved = builder.gep(pointer, [ir.Constant(_I64, line)])
+        builder.call(declared, [moved, read, near, data])
+
+
+prefetch_256 = define(types.void, (_ADDR,), _emit_prefetch)  # four cache lines to come
+
+
 # -- scalars in memory ----------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ device, any mix of prefill and decode, slow and plain. Faster backends are compa
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -16,7 +17,7 @@ from inferd.engine.worker.base import InputBatch
 
 @dataclass(slots=True)
 class AttentionMetadata:
-    """Where a step's tokens are: `batch` on the host, and its arrays on the device, as int64."""
+    """Where a step's tokens are: `batch` on the host, and its arrays on the device, as int32."""
 
     batch: InputBatch
     positions: Tensor
@@ -24,13 +25,9 @@ class AttentionMetadata:
     query_start: Tensor
     seq_lens: Tensor
     block_tables: Tensor
-
-    @classmethod
-    def of(cls, batch: InputBatch, device: torch.device) -> "AttentionMetadata":
-        """The metadata of a batch; starts copies to the device and waits for none."""
-        names = ("positions", "slot_mapping", "query_start", "seq_lens", "block_tables")
-        arrays = (torch.from_numpy(getattr(batch, name)) for name in names)
-        return cls(batch, *(a.to(device, torch.int64, non_blocking=True) for a in arrays))
+    fewest_queries: int
+    """Tokens that the sequence with the fewest has in this step."""
+    most_queries: int
 
 
 class AttentionBackend(Protocol):
@@ -50,6 +47,15 @@ class AttentionBackend(Protocol):
     ) -> Tensor:
         """What the queries [T, heads, head_dim] see, of the same shape; the step's own keys and
         values are in the cache already."""
+
+
+def best_attention(device: torch.device) -> AttentionBackend:
+    """The fastest backend that a device has here."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        from inferd.engine.worker.triton_attention import TritonAttention
+
+        return TritonAttention(device)
+    return ReferenceAttention()
 
 
 class ReferenceAttention:

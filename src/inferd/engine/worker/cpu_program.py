@@ -21,6 +21,7 @@ LINEAR = {
     "i8": Code.LINEAR_I8, "i4": Code.LINEAR_I4, "bf16": Code.LINEAR_BF16, "f32": Code.LINEAR_F32,
 }  # fmt: skip
 KV_KIND = {"f32": Kind.F32, "bf16": Kind.BF16, "i8": Kind.I8}
+OPERAND_BYTES = {Form.F32: 4, Form.BF16: 2, Form.I8: 1, Form.I8_GROUPS: 1}
 KV_BYTES = {"f32": 4, "bf16": 2, "i8": 1}
 GATED = {"silu": Mode.SILU, "gelu_tanh": Mode.GELU_TANH, "gelu": Mode.GELU}
 PLAIN = {"silu": Mode.PLAIN_SILU, "gelu_tanh": Mode.PLAIN_GELU_TANH, "gelu": Mode.PLAIN_GELU}
@@ -68,7 +69,7 @@ class Weights:
 class StepBuffers:
     """The arrays that a step's operations read and write; `keep` holds all of them."""
 
-    def __init__(self, spec: DecoderSpec, limits: Limits) -> None:
+    def __init__(self, spec: DecoderSpec, limits: Limits, form: str) -> None:
         tokens = limits.tokens
         width = max(limits.model_len // BLOCK + 2, 1)
         self.keep: list[NDArray[Any]] = []
@@ -99,7 +100,8 @@ class StepBuffers:
         self.qkv = self._array((tokens, padded(qkv)), np.float32)
         self.attended = self._array((tokens, padded(attended)), np.float32)
         self.inner = self._array((tokens, padded(inner)), np.float32)
-        self.operand = self._array((tokens, 4 * widest), np.uint8)
+        # A cache line more than a row: rows a power of two apart would share few sets of a cache.
+        self.operand = self._array((tokens, OPERAND_BYTES[form_of(form)] * widest + 64), np.uint8)
         self.scales = self._array(tokens, np.float32)
         self.sums = self._array((tokens, widest // 32), np.int32)
         self.logits = self._array((tokens, padded(spec.vocab_size)), np.float32)
@@ -234,7 +236,7 @@ class ProgramBuilder:
 
     def _convert(self, x: NDArray[Any], target: Packed, size: int) -> NDArray[Any]:
         """The operand of a product; x itself where it takes float32."""
-        return x if form_of(target) is Form.F32 else self._converted(x, target, size, "")
+        return x if form_of(target.form) is Form.F32 else self._converted(x, target, size, "")
 
     def _converted(
         self, x: NDArray[Any], target: Packed, size: int, name: str, rows: int = 0,
@@ -248,7 +250,7 @@ class ProgramBuilder:
             Norm.EPS: float_bits(self._spec.norm.eps), Norm.SIZE: size,
             Norm.OUT: b.operand.ctypes.data, Norm.OUT_STRIDE: b.operand.strides[0],
             Norm.SCALES: b.scales.ctypes.data, Norm.SUMS: b.sums.ctypes.data,
-            Norm.FORM: form_of(target), Norm.SCRATCH: b.norm_scratch.ctypes.data,
+            Norm.FORM: form_of(target.form), Norm.SCRATCH: b.norm_scratch.ctypes.data,
             Norm.PICK: b.picks.ctypes.data if pick else 0,
         })  # fmt: skip
         return b.operand
@@ -326,13 +328,13 @@ class ProgramBuilder:
         })  # fmt: skip
 
 
-def form_of(weight: Packed) -> Form:
-    """How a product wants its rows."""
-    if weight.form == "i8":
+def form_of(weights: str) -> Form:
+    """How a product with weights of that form wants its rows."""
+    if weights == "i8":
         return Form.I8
-    if weight.form == "i4":
+    if weights == "i4":
         return Form.I8_GROUPS
-    return Form.BF16 if weight.form == "bf16" and HAS_BF16 else Form.F32
+    return Form.BF16 if weights == "bf16" and HAS_BF16 else Form.F32
 
 
 def padded(size: int) -> int:

@@ -55,7 +55,7 @@ class CpuRunner:
         self._packed.fill(limits.threads, cache, progress)
         self._place_products()
         self._load_vectors(checkpoint, by_name)
-        self._buffers = StepBuffers(spec, limits)
+        self._buffers = StepBuffers(spec, limits, form)
         self._cache = KVCache(spec, limits)
         builder = ProgramBuilder(spec, self._weights, self._buffers, self._cache, limits)
         self._program = builder.build()
