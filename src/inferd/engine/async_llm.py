@@ -83,8 +83,8 @@ class AsyncLLM:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[list[GenerationDelta]]:
         """What comes, as it comes; ends when all sequences have ended.
 
-        Closing the iterator early (`contextlib.aclosing`) aborts the request. Raises InvalidRequest or Overloaded before
-        the first delta, EngineDead at any time.
+        Closing the iterator early (`contextlib.aclosing`) aborts the request. Raises InvalidRequest
+        or Overloaded before the first delta, EngineDead at any time.
         """
         stream = self._open(request)
         try:

@@ -1,34 +1,14 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
+from engine.worker.batches import batch
 from inferd.engine.models.spec import Attention
-from inferd.engine.worker.attention import AttentionMetadata, ReferenceAttention, visible
-from inferd.engine.worker.base import InputBatch
+from inferd.engine.worker.attention import ReferenceAttention, best_attention, visible
+from inferd.engine.worker.step_inputs import Staging
 
 BLOCK = 4
-
-
-def batch(query_lens: list[int], seq_lens: list[int], tables: list[list[int]]) -> InputBatch:
-    """The last tokens of sequences that lie in those blocks."""
-    places = [
-        (table[position // BLOCK] * BLOCK + position % BLOCK, position)
-        for count, length, table in zip(query_lens, seq_lens, tables, strict=True)
-        for position in range(length - count, length)
-    ]
-    widest = max(len(table) for table in tables)
-    slots, positions = np.array(places, np.int32).T
-    return InputBatch(
-        token_ids=np.zeros(len(places), np.int32),
-        positions=positions.copy(),
-        slot_mapping=slots.copy(),
-        query_start=np.cumsum([0, *query_lens], dtype=np.int32),
-        seq_lens=np.array(seq_lens, np.int32),
-        block_tables=np.array([t + [0] * (widest - len(t)) for t in tables], np.int32),
-        logit_rows=np.zeros(0, np.int32),
-    )
 
 
 def written_out(
@@ -53,12 +33,12 @@ def test_a_mixed_batch_is_what_the_formula_says(window: int, softcap: float) -> 
     lengths, tables = [5, 9, 4], [[7, 2], [0, 5, 3], [6]]
     keys, values = torch.randn(2, 18, 2, 6, generator=noise)
     cache, backend = torch.full((2, 8, BLOCK, 2, 6), torch.nan), ReferenceAttention()
-    all_of_it = AttentionMetadata.of(batch(lengths, lengths, tables), cache.device)
-    backend.write(cache, keys, values, all_of_it)
+    staging = Staging(cache.device)
+    backend.write(cache, keys, values, staging.inputs(batch(lengths, lengths, tables, BLOCK)).meta)
 
     counts = [5, 3, 1]
     queries = torch.randn(9, 4, 6, generator=noise)
-    meta = AttentionMetadata.of(batch(counts, lengths, tables), cache.device)
+    meta = staging.inputs(batch(counts, lengths, tables, BLOCK)).meta
     out = backend.attend(queries, cache, attention, meta)
     row, start = 0, 0
     for count, length in zip(counts, lengths, strict=True):
@@ -74,7 +54,7 @@ def test_a_mixed_batch_is_what_the_formula_says(window: int, softcap: float) -> 
 
 def test_what_is_written_is_where_the_slots_say() -> None:
     cache = torch.zeros(2, 3, BLOCK, 1, 2)
-    meta = AttentionMetadata.of(batch([2], [5], [[2, 1]]), cache.device)
+    meta = Staging(cache.device).inputs(batch([2], [5], [[2, 1]], BLOCK)).meta
     backend = ReferenceAttention()
     keys = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
     backend.write(cache, keys, -keys, meta)
@@ -88,3 +68,7 @@ def test_a_window_is_the_token_and_those_before_it() -> None:
     seen = visible(torch.tensor([2, 3]), 4, 2)
     assert seen.tolist() == [[False, True, True, False], [False, False, True, True]]
     assert visible(torch.tensor([1]), 3, 0).tolist() == [[True, True, False]]
+
+
+def test_without_a_gpu_the_reference_is_the_best() -> None:
+    assert best_attention(torch.device("cpu")).name == "reference"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,16 +26,18 @@ from engine.steps import Steps
 from inferd.engine.models.registry import describe
 from inferd.engine.weights.checkpoint import Checkpoint
 from inferd.engine.worker.torch_runner import TorchRunner
+from inferd.engine.worker.torch_weights import load_weights
 from inferd.errors import BackendError, ConfigError
 
 NEW = 64
 """Tokens to generate."""
 
 
-def runner(path: Path, dtype: str = "float32", num_blocks: int = 48) -> TorchRunner:
+def runner(path: Path, dtype: str = "float32", **options: Any) -> TorchRunner:
     checkpoint = Checkpoint(path)
     spec, sources = describe(path, checkpoint.names())
-    return TorchRunner(spec, sources, checkpoint, num_blocks=num_blocks, block_size=16, dtype=dtype)
+    weights = load_weights(spec, sources, checkpoint, dtype=dtype)
+    return TorchRunner(spec, weights, num_blocks=48, block_size=16, **options)
 
 
 def assert_same(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:

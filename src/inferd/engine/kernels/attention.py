@@ -27,6 +27,9 @@ from inferd.engine.kernels.vector import (
     load_f32,
     load_tile_f32,
     max_f32,
+    prefetch_64,
+    prefetch_128,
+    prefetch_256,
     put_f32,
     splat_f32,
     store_f32,
@@ -75,13 +78,21 @@ def scratch_bytes(head_dim: int, group: int) -> int:
     return rows * (2 * head_dim + BLOCK + 48) * 4
 
 
+# A block lies anywhere in memory, so that the processor cannot know which comes next: while one is
+# multiplied the next, at `ahead`, is asked for, line by line.
+
+
 def _scores(multiply: Any, width: int) -> Any:
+    prefetch = prefetch_128 if width == 4 else prefetch_64
+
     @njit(nogil=True, cache=True)
-    def scores(keys: int, queries: int, dim: int, out: int) -> None:
+    def scores(keys: int, queries: int, dim: int, out: int, ahead: int) -> None:
         acc = zero_tile_f32(4, 2)
         for _ in range(dim):
+            prefetch(ahead)
             acc = multiply(acc, keys, queries, 4 * dim)
             keys += BLOCK * width
+            ahead += BLOCK * width
             queries += 4
         store_tile(acc, out, 4 * BLOCK)
 
@@ -89,12 +100,16 @@ def _scores(multiply: Any, width: int) -> Any:
 
 
 def _mix(multiply: Any, width: int, cols: int) -> Any:
+    prefetch = {4: prefetch_256, 2: prefetch_128, 1: prefetch_64}[width]
+
     @njit(nogil=True, cache=True)
-    def mix(values: int, weights: int, slots: int, dim: int, out: int) -> None:
+    def mix(values: int, weights: int, slots: int, dim: int, out: int, ahead: int) -> None:
         acc = load_tile_f32(4, cols, out, 4 * dim)
         for _ in range(slots):
+            prefetch(ahead)
             acc = multiply(acc, values, weights, 4 * BLOCK)
             values += dim * width
+            ahead += dim * width
             weights += 4
         store_tile(acc, out, 4 * dim)
 
@@ -114,23 +129,24 @@ _mix1_f32, _mix1_bf16, _mix1_i8 = (
 
 @njit(nogil=True, cache=True)
 def _mix_values(
-    kind: int, values: int, weights: int, slots: int, dim: int, out: int, col: int, wide: bool
-) -> None:
+    kind: int, values: int, weights: int, slots: int, dim: int, out: int, col: int, wide: bool,
+    ahead: int,
+) -> None:  # fmt: skip
     """Four rows of sums += weights . values, 64 or 16 columns from `col`."""
     if kind == 0:
         if wide:
-            _mix4_f32(values + 4 * col, weights, slots, dim, out + 4 * col)
+            _mix4_f32(values + 4 * col, weights, slots, dim, out + 4 * col, ahead)
         else:
-            _mix1_f32(values + 4 * col, weights, slots, dim, out + 4 * col)
+            _mix1_f32(values + 4 * col, weights, slots, dim, out + 4 * col, ahead)
     elif kind == 1:
         if wide:
-            _mix4_bf16(values + 2 * col, weights, slots, dim, out + 4 * col)
+            _mix4_bf16(values + 2 * col, weights, slots, dim, out + 4 * col, ahead)
         else:
-            _mix1_bf16(values + 2 * col, weights, slots, dim, out + 4 * col)
+            _mix1_bf16(values + 2 * col, weights, slots, dim, out + 4 * col, ahead)
     elif wide:
-        _mix4_i8(values + col, weights, slots, dim, out + 4 * col)
+        _mix4_i8(values + col, weights, slots, dim, out + 4 * col, ahead)
     else:
-        _mix1_i8(values + col, weights, slots, dim, out + 4 * col)
+        _mix1_i8(values + col, weights, slots, dim, out + 4 * col, ahead)
 
 
 @njit(nogil=True, cache=True)
@@ -231,16 +247,21 @@ def _attend_item(op: int, item: int, thread: int) -> None:
         keys, values = get_i64(op + 64) + place, get_i64(op + 72) + place
         k_scales = get_i64(op + 160) + mark if kind == 3 else 0
         v_scales = get_i64(op + 168) + mark if kind == 3 else 0
+        next_keys, next_values = keys, values
+        if number < last_position // BLOCK:
+            block = types.int64(get_i32(table + 4 * number + 4))
+            place = (block * kv_heads + kv_head) * dim * BLOCK * width
+            next_keys, next_values = get_i64(op + 64) + place, get_i64(op + 72) + place
         base = number * BLOCK
         slots = min(BLOCK, last_position - base + 1)
         for row in range(0, whole, 4):
             q, line = queries + row * dim * 4, lines + row * BLOCK * 4
             if kind == 0:
-                _scores_f32(keys, q, dim, line)
+                _scores_f32(keys, q, dim, line, next_keys)
             elif kind == 1:
-                _scores_bf16(keys, q, dim, line)
+                _scores_bf16(keys, q, dim, line, next_keys)
             else:
-                _scores_i8(keys, q, dim, line)
+                _scores_i8(keys, q, dim, line, next_keys)
             for r in range(row, row + 4):
                 position = first_position + min(r, rows - 1) // group
                 end = min(BLOCK, position - base + 1)
@@ -257,7 +278,10 @@ def _attend_item(op: int, item: int, thread: int) -> None:
             col = 0
             while col < dim:
                 wide = col + 64 <= dim
-                _mix_values(kind, values, line, slots, dim, sums + row * dim * 4, col, wide)
+                _mix_values(
+                    kind, values, line, slots, dim, sums + row * dim * 4, col, wide,
+                    next_values + col * width,
+                )  # fmt: skip
                 col += 64 if wide else 16
     for row in range(rows):
         factor = splat_f32(1.0 / get_f32(state + row * 192 + 64))

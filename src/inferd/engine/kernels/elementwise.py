@@ -7,6 +7,7 @@ each 32 elements. Rows are shared between the threads.
 """
 
 from enum import IntEnum
+
 from numba import njit, types
 
 from inferd.engine.kernels.team import atomic_add

@@ -6,6 +6,7 @@ it. So a whole step is one call from Python without the GIL, and the team is the
 Between programs the team sleeps.
 """
 
+import mmap
 import threading
 from enum import IntEnum
 from typing import Any
@@ -35,6 +36,7 @@ from inferd.engine.kernels.vector import get_i64, put_i64
 WORDS = 32
 OPERATION_BYTES = 8 * WORDS
 SPINS_AT_START = 2_000
+HUGE_PAGE_BYTES = 2 << 20
 
 
 class Code(IntEnum):
@@ -160,6 +162,20 @@ def aligned(size: int, alignment: int = 64) -> NDArray[np.uint8]:
     raw = np.zeros(size + alignment, np.uint8)
     first = -raw.ctypes.data % alignment
     return raw[first : first + size]
+
+
+def large(size: int) -> NDArray[np.uint8]:
+    """Zeroed bytes in huge pages where the system has them: what is read all over every step would
+    otherwise wait for the processor's page tables."""
+    # Private: memory that can be shared gets no huge pages.
+    memory = mmap.mmap(
+        -1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(memory, np.uint8)
+    first = -whole.ctypes.data % HUGE_PAGE_BYTES
+    return whole[first : first + size]
 
 
 def float_bits(value: float) -> int:

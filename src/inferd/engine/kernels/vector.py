@@ -569,20 +569,24 @@ def store_tile(typing: Any, tile: Any, addr: Any, stride: Any) -> Any:
     return signature(types.void, tile, _ADDR, _ADDR), generate
 
 
-def _emit_prefetch(builder: Any, addr: Any) -> None:
-    pointer = builder.inttoptr(addr, _I8.as_pointer())
-    name = "llvm.prefetch.p0"
-    declared = builder.module.globals.get(name)
-    if declared is None:
-        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        declared = ir.Function(builder.module, kind, name)
-    read, near, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
-    for line in range(0, 256, 64):
-        moved = builder.gep(pointer, [ir.Constant(_I64, line)])
-        builder.call(declared, [moved, read, near, data])
+def _prefetcher(lines: int) -> Any:
+    def emit(builder: Any, addr: Any) -> None:
+        pointer = builder.inttoptr(addr, _I8.as_pointer())
+        name = "llvm.prefetch.p0"
+        declared = builder.module.globals.get(name)
+        if declared is None:
+            kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+            declared = ir.Function(builder.module, kind, name)
+        read, near, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
+        for line in range(lines):
+            moved = builder.gep(pointer, [ir.Constant(_I64, 64 * line)])
+            builder.call(declared, [moved, read, near, data])
+
+    return define(types.void, (_ADDR,), emit)
 
 
-prefetch_256 = define(types.void, (_ADDR,), _emit_prefetch)  # four cache lines to come
+prefetch_64, prefetch_128, prefetch_256 = (_prefetcher(lines) for lines in (1, 2, 4))
+"""Ask for memory that will be read soon; any address will do."""
 
 
 # -- scalars in memory ----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ the form and the layout. A file is written under another name and renamed when i
 
 import hashlib
 import json
-import mmap
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferd.engine.kernels.pack import INPUT_BYTES, PANEL, pack_panels
+from inferd.engine.kernels.program import large
 from inferd.engine.models.spec import WeightSource
 from inferd.engine.weights.checkpoint import Checkpoint
 from inferd.errors import Unsupported
@@ -87,10 +87,7 @@ class PackedWeights:
                 source.name, form, outputs, inputs, panels, weight.offset, scales
             )
         self.num_bytes = place
-        self._memory = mmap.mmap(-1, max(place, 4096))
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # fewer misses of the TLB on the way through
-            self._memory.madvise(mmap.MADV_HUGEPAGE)
-        self.bytes: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8)
+        self.bytes = large(place)
         self.address = int(self.bytes.ctypes.data)
         self.from_cache = False
 
@@ -177,7 +174,7 @@ class PackedWeights:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _read(self, path: Path, threads: int, progress: Progress | None) -> None:
-        view = memoryview(self._memory)
+        view = memoryview(self.bytes)
         with path.open("rb", buffering=0) as file, ThreadPoolExecutor(threads) as pool:
 
             def read(first: int) -> int:
@@ -195,7 +192,7 @@ class PackedWeights:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
             with partial.open("wb") as file:
-                file.write(memoryview(self._memory)[: self.num_bytes])
+                file.write(memoryview(self.bytes))
             partial.replace(path)
         except OSError:
             return

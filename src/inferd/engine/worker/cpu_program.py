@@ -13,7 +13,7 @@ from inferd.engine.kernels.attention import Attention as AttentionWord
 from inferd.engine.kernels.attention import most_items, scratch_bytes
 from inferd.engine.kernels.elementwise import BLOCK, AddNorm, Embed, Form, Kind, Norm, Rotate
 from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
-from inferd.engine.kernels.program import Code, aligned, float_bits, operation
+from inferd.engine.kernels.program import Code, aligned, float_bits, large, operation
 from inferd.engine.kernels.vector import HAS_BF16
 from inferd.engine.models.spec import DecoderSpec, Layer, Rotary
 
@@ -131,9 +131,9 @@ class KVCache:
             heads, dim = layer.attention.num_kv_heads, layer.attention.head_dim
             slots = limits.num_blocks * BLOCK * heads
             size = slots * dim * KV_BYTES[limits.kv]
-            self.layers.append((aligned(size), aligned(size)))
+            self.layers.append((large(size), large(size)))
             scaled = self.kind is Kind.I8
-            self.scales.append((aligned(4 * slots), aligned(4 * slots)) if scaled else None)
+            self.scales.append((large(4 * slots), large(4 * slots)) if scaled else None)
 
     @property
     def size_bytes(self) -> int:

@@ -60,12 +60,25 @@ class DecodeGraphs:
         """Whether the batch is one new token for each of few enough sequences."""
         rows, width = batch.block_tables.shape
         most, widest = self._tables.shape
-        return 0 < rows <= most and width <= widest and len(batch.token_ids) == rows
+        return 0 < rows <= most and bool(width <= widest) and len(batch.token_ids) == rows
 
     def run(self, batch: InputBatch) -> Tensor:
         """Logits [sequences, vocab] of a batch that it takes, valid until the next step."""
         rows = len(batch.token_ids)
-        size = next(size for size in self._sizes if size >= rows)
+        return self._step(batch, next(size for size in self._sizes if size >= rows))[:rows]
+
+    def capture_all(self) -> None:
+        """Capture every graph now, the largest first, so that the others fit into its memory."""
+        none = np.zeros(0, np.int32)
+        empty = InputBatch(none, none, none, none, none, np.zeros((0, 1), np.int32), none)
+        for size in reversed(self._sizes):
+            self._step(empty, size)
+
+    def close(self) -> None:
+        """Let go of the graphs and what they hold."""
+        self._graphs.clear()
+
+    def _step(self, batch: InputBatch, size: int) -> Tensor:
         padded = self._padded(batch, size)
         *sent, tables = self._staging.send(
             (padded.token_ids, padded.positions, padded.slot_mapping, padded.seq_lens,
@@ -79,18 +92,7 @@ class DecodeGraphs:
             self._graphs[size] = inputs, self._capture(lambda: self._forward(inputs))
         inputs, step = self._graphs[size]
         inputs.meta.batch = padded
-        return step()[:rows]
-
-    def capture_all(self) -> None:
-        """Capture every graph now, the largest first, so that the others fit into its memory."""
-        for size in reversed(self._sizes):
-            none = np.zeros(0, np.int32)
-            table = np.zeros((0, 1), np.int32)
-            self.run(InputBatch(none, none, none, none, none, table, none), size)
-
-    def close(self) -> None:
-        """Let go of the graphs and what they hold."""
-        self._graphs.clear()
+        return step()
 
     def _padded(self, batch: InputBatch, size: int) -> InputBatch:
         table = np.full((size, batch.block_tables.shape[1]), self._scratch_block, np.int32)
@@ -127,7 +129,7 @@ class CudaCapture:
 
     def __call__(self, step: Step) -> Step:
         """See Capture. The step runs a few times before, so that everything is compiled."""
-        beside = torch.cuda.Stream()
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(_WARM_UPS):

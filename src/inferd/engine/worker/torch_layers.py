@@ -4,6 +4,8 @@ Computed in float32 and returned in the dtype that came in. Nothing here waits f
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,15 +37,10 @@ def softcap(x: Tensor, cap: float) -> Tensor:
     return cap * torch.tanh(x / cap) if cap else x
 
 
-def feed_forward(x: Tensor, weights: Weights, mlp: Mlp) -> Tensor:
-    """The MLP of a layer."""
-    x = linear(x, weights, "gate_up")
-    if mlp.gated:
-        gate, up = x.chunk(2, -1)
-        x = activated(gate, mlp) * up
-    else:
-        x = activated(x, mlp)
-    return linear(x, weights, "down")
+def gated(packed: Tensor, mlp: Mlp) -> Tensor:
+    """activation(gate) * up, of gates and ups that lie side by side."""
+    gate, up = packed.chunk(2, -1)
+    return activated(gate, mlp) * up
 
 
 def activated(x: Tensor, mlp: Mlp) -> Tensor:
@@ -80,3 +77,40 @@ def rotated(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     first, second, rest = x.float().tensor_split((half, 2 * half), -1)
     turned = (first * cos - second * sin, second * cos + first * sin, rest)
     return torch.cat(turned, -1).to(x.dtype)
+
+
+class Pieces(Protocol):
+    """The pieces that are worth a kernel of their own; see the functions of the same names."""
+
+    def normed(self, x: Tensor, weights: Weights, name: str, norm: Norm) -> Tensor:
+        """`norm` over the last dimension of x [T, ...]."""
+
+    def gated(self, packed: Tensor, mlp: Mlp) -> Tensor:
+        """activation(gate) * up [T, n] of packed [T, 2 n]."""
+
+    def rotated(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """x [T, heads, head_dim] rotated."""
+
+
+class TorchPieces:
+    """The functions of this module."""
+
+    normed = staticmethod(normed)
+    gated = staticmethod(gated)
+    rotated = staticmethod(rotated)
+
+
+def best_pieces(device: torch.device) -> Pieces:
+    """The fastest pieces that a device has here."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        from inferd.engine.worker.triton_layers import TritonPieces
+
+        return TritonPieces()
+    return TorchPieces()
+
+
+def feed_forward(x: Tensor, weights: Weights, mlp: Mlp, pieces: Pieces) -> Tensor:
+    """The MLP of a layer."""
+    x = linear(x, weights, "gate_up")
+    x = pieces.gated(x, mlp) if mlp.gated else activated(x, mlp)
+    return linear(x, weights, "down")

@@ -19,11 +19,11 @@ from inferd.engine.worker.base import InputBatch
 from inferd.engine.worker.decode_graphs import Capture, DecodeGraphs, GraphLimits
 from inferd.engine.worker.step_inputs import Staging, StepInputs
 from inferd.engine.worker.torch_layers import (
+    Pieces,
     RotaryTable,
+    best_pieces,
     feed_forward,
     linear,
-    normed,
-    rotated,
     softcap,
 )
 from inferd.engine.worker.torch_weights import TorchWeights, torch_dtype
@@ -43,7 +43,8 @@ class TorchRunner:
     def __init__(
         self, spec: DecoderSpec, weights: TorchWeights, *, num_blocks: int, block_size: int,
         kv_dtype: str | None = None, attention: AttentionBackend | None = None,
-        graphs: GraphLimits | None = None, capture: Capture | None = None,
+        pieces: Pieces | None = None, graphs: GraphLimits | None = None,
+        capture: Capture | None = None,
     ) -> None:  # fmt: skip
         self.spec = spec
         self.num_blocks = num_blocks
@@ -53,6 +54,7 @@ class TorchRunner:
         self._dtype, self._device = embed.dtype, embed.device
         self._kv_dtype = torch_dtype(kv_dtype) if kv_dtype else self._dtype
         self._attention = attention or best_attention(self._device)
+        self._pieces = pieces or best_pieces(self._device)
         # Rounded to the dtype, since that is what models were trained with.
         self._embedding_scale = float(torch.tensor(spec.embedding_scale, dtype=self._dtype))
         scratch_blocks = 1 if graphs is not None else 0
@@ -130,7 +132,7 @@ class TorchRunner:
         angles = self._angles(meta)
         for index in range(len(self.spec.layers)):
             x = self._layer(index, x, angles, meta)
-        x = normed(x[inputs.logit_rows], model, "norm", self.spec.norm)
+        x = self._pieces.normed(x[inputs.logit_rows], model, "norm", self.spec.norm)
         head = model["embed" if self.spec.tie_word_embeddings else "lm_head"]
         return softcap(functional.linear(x, head).float(), self.spec.final_softcap)
 
@@ -143,32 +145,37 @@ class TorchRunner:
         return x
 
     def _angles(self, meta: AttentionMetadata) -> Angles:
-        tokens = meta.query_start.diff()
-        lengths = meta.seq_lens.repeat_interleave(tokens, output_size=len(meta.positions))
+        lengths = meta.seq_lens
+        if meta.most_queries > 1:
+            tokens = meta.query_start.diff()
+            lengths = lengths.repeat_interleave(tokens, output_size=len(meta.positions))
         return {n: table.angles(meta.positions, lengths) for n, table in self._rotary.items()}
 
     def _layer(self, index: int, x: Tensor, angles: Angles, meta: AttentionMetadata) -> Tensor:
         layer, weights, norm = self.spec.layers[index], self._weights.layers[index], self.spec.norm
+        normed = self._pieces.normed
         new = self._attend(index, normed(x, weights, "input_norm", norm), angles, meta)
         if layer.post_norms:
             new = normed(new, weights, "post_attention_norm", norm)
         x = x + new
-        new = feed_forward(normed(x, weights, "mlp_norm", norm), weights, layer.mlp)
+        new = normed(x, weights, "mlp_norm", norm)
+        new = feed_forward(new, weights, layer.mlp, self._pieces)
         if layer.post_norms:
             new = normed(new, weights, "post_mlp_norm", norm)
         return x + new
 
     def _attend(self, index: int, x: Tensor, angles: Angles, meta: AttentionMetadata) -> Tensor:
         attention, weights = self.spec.layers[index].attention, self._weights.layers[index]
-        heads, groups = attention.num_heads, attention.num_kv_heads
+        heads, turning = attention.num_heads, attention.num_heads + attention.num_kv_heads
         packed = linear(x, weights, "qkv").view(len(x), -1, attention.head_dim)
-        queries, keys, values = packed.tensor_split((heads, heads + groups), 1)
+        both, values = packed[:, :turning], packed[:, turning:]
         if attention.qk_norm:
-            queries = normed(queries, weights, "q_norm", self.spec.norm)
-            keys = normed(keys, weights, "k_norm", self.spec.norm)
+            queries = self._pieces.normed(both[:, :heads], weights, "q_norm", self.spec.norm)
+            keys = self._pieces.normed(both[:, heads:], weights, "k_norm", self.spec.norm)
+            both = torch.cat((queries, keys), 1)
         turn = angles.get(self._rotary_of[index])
         if turn is not None:
-            queries, keys = rotated(queries, turn), rotated(keys, turn)
-        self._attention.write(self._cache[index], keys, values, meta)
-        seen = self._attention.attend(queries, self._cache[index], attention, meta)
+            both = self._pieces.rotated(both, turn)
+        self._attention.write(self._cache[index], both[:, heads:], values, meta)
+        seen = self._attention.attend(both[:, :heads], self._cache[index], attention, meta)
         return linear(seen.flatten(1), weights, "o")
