@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from inferd.engine.kernels.elementwise import Form, Norm
+from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
 from inferd.engine.kernels.pack import INPUT_BYTES, PANEL, pack_panels
 from inferd.engine.kernels.program import Code, Team, aligned, operation
-from inferd.engine.kernels.vector import HAS_BF16
 
 FORMS = {"f32": 0, "bf16": 1, "i8": 2, "i4": 3}
 CODES = {

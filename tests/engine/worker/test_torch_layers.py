@@ -4,7 +4,9 @@ import torch
 from inferd.engine.models.spec import Mlp, Norm, Rotary
 from inferd.engine.worker.torch_layers import (
     RotaryTable,
+    TorchPieces,
     activated,
+    best_pieces,
     feed_forward,
     normed,
     rotated,
@@ -36,10 +38,11 @@ def test_norms_are_computed_in_float32() -> None:
 def test_an_mlp_with_and_without_a_gate() -> None:
     x = torch.tensor([[1.0, -2.0]])
     gate, up, down = torch.eye(2), 3 * torch.eye(2), 2 * torch.eye(2)
-    gated = feed_forward(x, {"gate_up": torch.cat([gate, up]), "down": down}, Mlp(2, "silu"))
+    weights = {"gate_up": torch.cat([gate, up]), "down": down}
+    gated = feed_forward(x, weights, Mlp(2, "silu"), TorchPieces())
     torch.testing.assert_close(gated, 2 * torch.nn.functional.silu(x) * 3 * x)
     weights = {"gate_up": up, "gate_up.bias": torch.ones(2), "down": down, "down.bias": x[0]}
-    plain = feed_forward(x, weights, Mlp(2, "gelu", gated=False, bias=True))
+    plain = feed_forward(x, weights, Mlp(2, "gelu", gated=False, bias=True), TorchPieces())
     torch.testing.assert_close(plain, 2 * torch.nn.functional.gelu(3 * x + 1) + x)
 
 
@@ -81,3 +84,7 @@ def test_what_goes_in_narrow_comes_out_narrow(dtype: torch.dtype) -> None:
     x = torch.ones(1, 1, 4, dtype=dtype)
     angles = RotaryTable(Rotary((1.0, 0.5)), CPU).angles(torch.tensor([1]), torch.tensor([2]))
     assert rotated(x, angles).dtype == dtype
+
+
+def test_without_a_gpu_the_functions_are_the_best() -> None:
+    assert isinstance(best_pieces(CPU), TorchPieces)

@@ -58,6 +58,8 @@ def test_an_unknown_dtype_is_told() -> None:
 
 def test_a_share_of_the_free_memory_is_the_caches() -> None:
     spec, _ = describe(folder("llama"), Checkpoint(folder("llama")).names())
+    with pytest.raises(ConfigError, match="kv_cache_dtype: 'int8' is none of"):
+        cache_block_bytes(spec, "int8", 16)
     assert cache_block_bytes(spec, "bfloat16", 16) == 3 * 2 * 16 * 2 * 48 * 2
     assert share_of(1000, 100) == 9
     assert share_of(50, 100) == 0

@@ -1,31 +1,17 @@
-"""The Triton kernels see what the reference sees: compiled on a GPU, interpreted without one.
+"""The Triton kernels see what the reference sees: compiled on a GPU, interpreted without one."""
 
-Interpreted kernels need a process that has not imported Triton yet, so this file runs itself again.
-"""
-
-import os
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from engine.worker.batches import batch
+from engine.worker.kernels import DEVICE, kernels, needs_interpreter, run_interpreted
 from inferd.engine.models.spec import Attention
 from inferd.engine.worker.attention import ReferenceAttention
 from inferd.engine.worker.step_inputs import Staging
 
-triton = pytest.importorskip("triton", reason="triton is not installed")
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = torch.device("cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-
-kernels = pytest.mark.skipif(
-    DEVICE.type == "cpu" and not INTERPRETED,
-    reason="no GPU to compile for; test_interpreted runs this",
-)
 
 MIXTURES = {
     "decode": ([1, 1, 1], [1, 40, 17]),
@@ -35,14 +21,9 @@ MIXTURES = {
 }
 
 
-@pytest.mark.skipif(INTERPRETED, reason="runs the others")
-@pytest.mark.skipif(DEVICE.type == "cuda", reason="they are compiled here")
+@needs_interpreter
 def test_interpreted() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    run_interpreted(__file__)
 
 
 def compare(
@@ -78,8 +59,7 @@ def compare(
 
 @kernels
 @pytest.mark.parametrize("mixture", MIXTURES)
-@pytest.mark.parametrize("window", [0, 1, 19])
-@pytest.mark.parametrize("softcap", [0.0, 2.0])
+@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (1, 0.0), (0, 2.0), (19, 2.0)])
 def test_any_mixture_is_what_the_reference_says(mixture: str, window: int, softcap: float) -> None:
     compare(mixture, Attention(4, 2, 16, 0.3, None, window=window, softcap=softcap))
 

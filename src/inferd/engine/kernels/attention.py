@@ -17,6 +17,14 @@ from numba import njit, types
 
 from inferd.engine.kernels.elementwise import BLOCK
 from inferd.engine.kernels.team import atomic_add
+from inferd.engine.kernels.tile import (
+    load_tile_f32,
+    store_tile,
+    tile_fma_bf16,
+    tile_fma_f32,
+    tile_fma_i8,
+    zero_tile_f32,
+)
 from inferd.engine.kernels.vector import (
     exp_f32,
     get_f32,
@@ -25,7 +33,6 @@ from inferd.engine.kernels.vector import (
     keep_first,
     largest_f32,
     load_f32,
-    load_tile_f32,
     max_f32,
     prefetch_64,
     prefetch_128,
@@ -33,12 +40,7 @@ from inferd.engine.kernels.vector import (
     put_f32,
     splat_f32,
     store_f32,
-    store_tile,
     sum_f32,
-    tile_fma_bf16,
-    tile_fma_f32,
-    tile_fma_i8,
-    zero_tile_f32,
 )
 
 MOST_ROWS = 16

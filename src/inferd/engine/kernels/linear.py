@@ -23,9 +23,20 @@ from typing import Any
 
 from numba import njit
 
+from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.team import atomic_add
+from inferd.engine.kernels.tile import (
+    start_tile,
+    store_tile,
+    tile_dot,
+    tile_dot_bf16,
+    tile_dot_nibbles,
+    tile_fma_f32,
+    tile_fma_pairs,
+    tile_fold,
+    zero_tile_f32,
+)
 from inferd.engine.kernels.vector import (
-    HAS_BF16,
     abs_f32,
     exp_f32,
     fma,
@@ -35,17 +46,8 @@ from inferd.engine.kernels.vector import (
     load_i32,
     prefetch_256,
     splat_f32,
-    start_tile,
     store_f32,
-    store_tile,
-    tile_dot,
-    tile_dot_bf16,
-    tile_dot_nibbles,
-    tile_fma_f32,
-    tile_fma_pairs,
-    tile_fold,
     to_f32,
-    zero_tile_f32,
 )
 
 AHEAD = 1024

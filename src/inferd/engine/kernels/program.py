@@ -168,9 +168,7 @@ def large(size: int) -> NDArray[np.uint8]:
     """Zeroed bytes in huge pages where the system has them: what is read all over every step would
     otherwise wait for the processor's page tables."""
     # Private: memory that can be shared gets no huge pages.
-    memory = mmap.mmap(
-        -1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )
+    memory = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.uint8)

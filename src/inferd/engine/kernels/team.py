@@ -10,7 +10,7 @@ from numba import njit, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from inferd.engine.kernels.vector import define
+from inferd.engine.kernels.emit import define
 
 START, ARRIVED, TURN, SLEEPERS, EXIT, PROGRAM, COUNT, PROFILE, COUNTERS = (
     64 * line for line in range(9)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from inferd.engine.kernels.attention import Attention as AttentionWord
 from inferd.engine.kernels.attention import most_items, scratch_bytes
 from inferd.engine.kernels.elementwise import BLOCK, AddNorm, Embed, Form, Kind, Norm, Rotate
+from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
 from inferd.engine.kernels.program import Code, aligned, float_bits, large, operation
-from inferd.engine.kernels.vector import HAS_BF16
 from inferd.engine.models.spec import DecoderSpec, Layer, Rotary
 
 LINEAR = {

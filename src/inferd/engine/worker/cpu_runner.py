@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from inferd.engine.kernels.attention import plan_items
 from inferd.engine.kernels.elementwise import BLOCK, Kind
+from inferd.engine.kernels.emit import HAS_AVX512, HAS_BF16, HAS_VNNI
 from inferd.engine.kernels.program import Team
-from inferd.engine.kernels.vector import HAS_AVX512, HAS_BF16, HAS_VNNI
 from inferd.engine.models.spec import DecoderSpec, WeightSource
 from inferd.engine.weights.checkpoint import Checkpoint
 from inferd.engine.weights.packed import PackedWeights, Progress
