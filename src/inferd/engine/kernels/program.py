@@ -1,18 +1,22 @@
 """A program: the operations of a model step in a row, run by a team of threads.
 
-An operation is 64 words of 8 bytes: word 0 says which kernel, the others are the kernel's own. All
-threads run every operation, take shares of it from a common counter, and meet at a barrier behind
-it. So a whole step is one call from Python without the GIL, and the team is the only thread pool.
-Between programs the team sleeps.
+An operation is 32 words of 8 bytes: word 0 is the address of the kernel, the others are the
+kernel's own. All threads run every operation, take shares of it from a common counter, and meet at
+a barrier behind it. So a whole step is one call from Python without the GIL, and the team is the
+only thread pool. Between programs the team sleeps.
 """
 
 import mmap
 import threading
-from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from inferd.engine.kernels.attention import attend
@@ -39,18 +43,51 @@ SPINS_AT_START = 2_000
 HUGE_PAGE_BYTES = 2 << 20
 
 
-class Code(IntEnum):
-    """Which kernel an operation is."""
+class Kernel:
+    """A function of Numba's that programs can call. It is compiled when it is first asked for: a
+    model uses few of them, and one function that called all would be compiled with all in it."""
 
-    EMBED = 1
-    NORM = 2
-    ADD_NORM = 3
-    ROTATE = 4
-    ATTEND = 5
-    LINEAR_I8 = 6
-    LINEAR_I4 = 7
-    LINEAR_BF16 = 8
-    LINEAR_F32 = 9
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    @cached_property
+    def address(self) -> int:
+        """Where its machine code begins."""
+        arguments = (types.int64,) * 4
+        self._function.compile(arguments)
+        compiled = self._function.overloads[arguments]
+        name = compiled.fndesc.llvm_func_name
+        return int(compiled.library.get_pointer_to_function(name))
+
+
+class Code:
+    """The kernels by name."""
+
+    EMBED = Kernel(embed)
+    NORM = Kernel(norm)
+    ADD_NORM = Kernel(add_norm)
+    ROTATE = Kernel(rotate)
+    ATTEND = Kernel(attend)
+    LINEAR_I8 = Kernel(linear_i8)
+    LINEAR_I4 = Kernel(linear_i4)
+    LINEAR_BF16 = Kernel(linear_bf16)
+    LINEAR_F32 = Kernel(linear_f32)
+
+
+@intrinsic
+def call_kernel(typing: Any, address: Any, op: Any, counter: Any, thread: Any, threads: Any) -> Any:
+    """Calls what Numba compiled, by Numba's own convention: where to put the result and an
+    exception (there are none), then the arguments; a status comes back."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [pointer.as_pointer()] * 2 + [word] * 4)
+        places = [cgutils.alloca_once(builder, pointer) for _ in range(2)]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*places, *args[1:]])
+        return context.get_dummy_value()
+
+    return signature(types.void, *([types.int64] * 5)), generate
 
 
 @njit(nogil=True, cache=True)
@@ -63,25 +100,7 @@ def _run(team: int, thread: int, threads: int) -> None:
     for number in range(count):
         op = program + number * OPERATION_BYTES
         counter = team + COUNTERS + 64 * number
-        code = get_i64(op)
-        if code == 6:
-            linear_i8(op, counter, thread, threads)
-        elif code == 7:
-            linear_i4(op, counter, thread, threads)
-        elif code == 8:
-            linear_bf16(op, counter, thread, threads)
-        elif code == 9:
-            linear_f32(op, counter, thread, threads)
-        elif code == 5:
-            attend(op, counter, thread, threads)
-        elif code == 4:
-            rotate(op, counter, thread, threads)
-        elif code == 2:
-            norm(op, counter, thread, threads)
-        elif code == 3:
-            add_norm(op, counter, thread, threads)
-        else:
-            embed(op, counter, thread, threads)
+        call_kernel(get_i64(op), op, counter, thread, threads)
         barrier(team, threads)
         if profile != 0 and thread == 0:
             now = cycles()
@@ -181,10 +200,10 @@ def float_bits(value: float) -> int:
     return int(np.float32(value).view(np.int32))
 
 
-def operation(code: Code, words: dict[Any, int]) -> NDArray[np.int64]:
+def operation(kernel: Kernel, words: dict[Any, int]) -> NDArray[np.int64]:
     """One operation from its words by number."""
     row = np.zeros(WORDS, np.int64)
-    row[0] = code
+    row[0] = kernel.address
     for word, value in words.items():
         row[int(word)] = value
     return row

@@ -14,7 +14,7 @@ from inferd.engine.kernels.attention import most_items, scratch_bytes
 from inferd.engine.kernels.elementwise import BLOCK, AddNorm, Embed, Form, Kind, Norm, Rotate
 from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
-from inferd.engine.kernels.program import Code, aligned, float_bits, large, operation
+from inferd.engine.kernels.program import Code, Kernel, aligned, float_bits, large, operation
 from inferd.engine.models.spec import DecoderSpec, Layer, Rotary
 
 LINEAR = {
@@ -174,8 +174,8 @@ class ProgramBuilder:
         self._product(head, operand, b.logits, Mode.STORE, rows=1, name="lm_head")
         return np.stack(self._operations)
 
-    def _add(self, name: str, code: Code, words: dict[Any, int]) -> None:
-        self._operations.append(operation(code, words))
+    def _add(self, name: str, kernel: Kernel, words: dict[Any, int]) -> None:
+        self._operations.append(operation(kernel, words))
         self.names.append(name)
 
     def _count(self, index: int) -> int:

@@ -72,7 +72,8 @@ class DecodeGraphs:
         none = np.zeros(0, np.int32)
         empty = InputBatch(none, none, none, none, none, np.zeros((0, 1), np.int32), none)
         for size in reversed(self._sizes):
-            self._step(empty, size)
+            if size not in self._graphs:
+                self._step(empty, size)
 
     def close(self) -> None:
         """Let go of the graphs and what they hold."""
@@ -126,10 +127,11 @@ class CudaCapture:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, step: Step) -> Step:
         """See Capture. The step runs a few times before, so that everything is compiled."""
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside = self._beside
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(_WARM_UPS):

@@ -52,7 +52,7 @@ class TorchRunner:
         self._weights = weights
         embed = weights.model["embed"]
         self._dtype, self._device = embed.dtype, embed.device
-        self._kv_dtype = torch_dtype(kv_dtype) if kv_dtype else self._dtype
+        self._kv_dtype = torch_dtype(kv_dtype, "kv_cache_dtype") if kv_dtype else self._dtype
         self._attention = attention or best_attention(self._device)
         self._pieces = pieces or best_pieces(self._device)
         # Rounded to the dtype, since that is what models were trained with.

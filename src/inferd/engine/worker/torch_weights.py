@@ -1,8 +1,8 @@
 """A model's weights in torch, on one device, by their canonical names."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,19 +23,19 @@ MEMORY_SHARE = 0.9
 """Of the device's free memory, what a KV cache may take; the rest is for a step's activations."""
 
 
-def torch_dtype(name: str) -> torch.dtype:
+def torch_dtype(name: str, field: str = "dtype") -> torch.dtype:
     """The dtype of that name. Raises ConfigError for one that is not known."""
     if name not in DTYPES:
-        raise ConfigError(f"'{name}' is none of: {', '.join(DTYPES)}", field="dtype")
+        raise ConfigError(f"'{name}' is none of: {', '.join(DTYPES)}", field=field)
     return DTYPES[name]
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class TorchWeights:
     """The model's own weights, and those of each layer by the end of their names (`qkv.bias`)."""
 
-    model: dict[str, Tensor] = field(default_factory=dict)
-    layers: list[dict[str, Tensor]] = field(default_factory=list)
+    model: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    layers: list[dict[str, Tensor]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, weights: Iterable[tuple[str, Tensor]], num_layers: int) -> "TorchWeights":
@@ -99,7 +99,7 @@ def weight_bytes(spec: DecoderSpec, dtype: str) -> int:
 def cache_block_bytes(spec: DecoderSpec, dtype: str, block_size: int) -> int:
     """Bytes of one block of the KV cache, in all layers."""
     numbers = sum(2 * a.attention.num_kv_heads * a.attention.head_dim for a in spec.layers)
-    return numbers * block_size * torch_dtype(dtype).itemsize
+    return numbers * block_size * torch_dtype(dtype, "kv_cache_dtype").itemsize
 
 
 def blocks_that_fit(
