@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from inferd.config.engine import EngineConfig
@@ -26,8 +27,10 @@ FORMS = {"float32": "f32", "bfloat16": "bf16", "int8": "i8", "int4": "i4"}
 BLOCK_SIZE = 32
 """Tokens of a block on the CPU."""
 
-MEMORY_SHARE = 0.5
-"""Of the memory that is free after loading, what a cache may take that nobody set a size for."""
+CUDA_BLOCK_SIZE = 16
+
+MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.9}
+"""Of the device's free memory, what a cache may take that nobody set a size for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,16 @@ class Choice:
 
 def choose(
     config: EngineConfig, spec: DecoderSpec, checkpoint_dtype: str, free_bytes: int, cores: int,
-    block_size: int,
+    block_size: int, device: str = "cpu",
 ) -> Choice:  # fmt: skip
-    """Resolve every `auto`. Raises ConfigError for what cannot be."""
+    """Resolve every `auto`; `free_bytes` are free on the device once the weights are there. Raises
+    ConfigError for what cannot be."""
     why = []
+    if device == "cuda" and config.quantization is not None:
+        raise ConfigError(
+            f"{config.quantization} is made for the CPU; leave it out, or set device: cpu",
+            field="quantization",
+        )
     dtype = config.dtype
     if dtype == "auto":
         dtype = "float32" if checkpoint_dtype == "F32" else "bfloat16"
@@ -68,7 +77,7 @@ def choose(
     if config.kv_cache_memory_bytes is not None:
         num_blocks = min(wanted, config.kv_cache_memory_bytes // block_bytes)
     else:
-        num_blocks = min(wanted, int(free_bytes * MEMORY_SHARE) // block_bytes)
+        num_blocks = min(wanted, int(free_bytes * MEMORY_SHARE[device]) // block_bytes)
         why.append(
             f"KV cache of {num_blocks * block_bytes / 2**20:.0f} MiB: {num_blocks} of {wanted} "
             f"blocks that {config.max_num_seqs} sequences of {length} tokens could use"
@@ -81,7 +90,7 @@ def choose(
     if length > num_blocks * block_size:
         why.append(f"sequences end at {num_blocks * block_size} tokens, where the cache is full")
     threads = config.threads or cores
-    return Choice("cpu", weights, kv, length, num_blocks, threads, tuple(why))
+    return Choice(device, weights, kv, length, num_blocks, threads, tuple(why))
 
 
 def kv_block_bytes(spec: DecoderSpec, kv: str, block_size: int) -> int:
@@ -102,15 +111,13 @@ def load_core(
     spec, sources = describe(model_dir, checkpoint.names())
     check_shapes(checkpoint, spec, sources)
     embed = next(source for source in sources if source.name == "embed")
-    choice = choose(
-        config,
-        spec,
-        checkpoint.dtype(embed.parts[0]),
-        free_memory_bytes(),
-        physical_cores(),
-        BLOCK_SIZE,
-    )
-    runner = _cpu_runner(checkpoint, spec, sources, config, choice, progress)
+    dtype = checkpoint.dtype(embed.parts[0])
+    if _device(config) == "cuda":
+        runner, choice = _cuda_runner(checkpoint, spec, sources, config, dtype, progress)
+    else:
+        free = free_memory_bytes()
+        choice = choose(config, spec, dtype, free, physical_cores(), BLOCK_SIZE)
+        runner = _cpu_runner(checkpoint, spec, sources, config, choice, progress)
     options = SchedulerOptions(
         max_model_len=choice.max_model_len,
         max_num_seqs=config.max_num_seqs,
@@ -142,6 +149,46 @@ def _cpu_runner(
     )  # fmt: skip
     cache = cache_folder() if config.packed_cache and choice.weights != "float32" else None
     return CpuRunner(spec, sources, checkpoint, FORMS[choice.weights], limits, cache, progress)
+
+
+def _device(config: EngineConfig) -> str:
+    """Where the model runs; torch, which takes a moment to import, is asked only where there is a
+    driver."""
+    if config.device != "auto":
+        return config.device
+    if not Path("/proc/driver/nvidia").exists() or find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _cuda_runner(
+    checkpoint: Checkpoint, spec: DecoderSpec, sources: tuple[WeightSource, ...],
+    config: EngineConfig, checkpoint_dtype: str, progress: Progress | None,
+) -> tuple[ModelRunner, Choice]:  # fmt: skip
+    if find_spec("torch") is None:
+        raise ConfigError(
+            "cuda needs torch: pip install 'inferd[cuda]', or set device: cpu", field="device"
+        )
+    import torch
+
+    from inferd.engine.worker.decode_graphs import GraphLimits
+    from inferd.engine.worker.torch_runner import TorchRunner
+    from inferd.engine.worker.torch_weights import load_weights, weight_bytes
+
+    free, _ = torch.cuda.mem_get_info()
+    first = choose(config, spec, checkpoint_dtype, free, 1, CUDA_BLOCK_SIZE, "cuda")
+    free -= weight_bytes(spec, first.weights)
+    choice = choose(config, spec, checkpoint_dtype, free, 1, CUDA_BLOCK_SIZE, "cuda")
+    weights = load_weights(
+        spec, sources, checkpoint, dtype=choice.weights, device="cuda", progress=progress
+    )
+    runner = TorchRunner(
+        spec, weights, num_blocks=choice.num_blocks, block_size=CUDA_BLOCK_SIZE,
+        kv_dtype=choice.kv, graphs=GraphLimits(config.max_num_seqs, choice.max_model_len),
+    )  # fmt: skip
+    return runner, choice
 
 
 def cache_folder() -> Path:

@@ -174,7 +174,7 @@ class PackedWeights:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _read(self, path: Path, threads: int, progress: Progress | None) -> None:
-        view = memoryview(self.bytes)
+        view = self.bytes.data
         with path.open("rb", buffering=0) as file, ThreadPoolExecutor(threads) as pool:
 
             def read(first: int) -> int:
@@ -192,7 +192,7 @@ class PackedWeights:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
             with partial.open("wb") as file:
-                file.write(memoryview(self.bytes))
+                file.write(self.bytes.data)
             partial.replace(path)
         except OSError:
             return
