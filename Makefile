@@ -7,7 +7,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo demo-llm test test-all lint format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | while IFS= read -r line; do \
@@ -16,6 +16,9 @@ help: ## List the targets
 
 demo: $(VENV)/demo.stamp ## Train a classifier of digits, serve it, ask it (DEMO_ONCE=1: then stop)
 	@$(BIN)/python -m examples.digits
+
+demo-llm: $(VENV)/llm.stamp ## Serve a small Llama, ask it about Python (DEMO_ONCE=1: then stop)
+	@$(BIN)/python -m examples.tiny_llama
 
 test: $(VENV)/dev.stamp ## Run the tests, apart from the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

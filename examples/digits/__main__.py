@@ -7,7 +7,6 @@ scikit-learn disagree about an image, or when too many answers were wrong.
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from examples.digits.client import PATH, Answers, ask, request_body
 from examples.digits.model import EPOCHS, Array, Digits, export, load_images, train
-from examples.digits.server import HOST, ServerFailed, choose_port, running
+from examples.server import HOST, ServerFailed, choose_port, running, serve_on
 
 FOLDER = Path(".demo")
 LEAST_ACCURACY = 0.9
@@ -69,7 +68,7 @@ def run(console: Console, once: bool) -> int:
                       markup=False, highlight=False)  # fmt: skip
         console.print(f"pages: http://{HOST}:{port}/docs and http://{HOST}:{port}/metrics")
         console.print("serving; Ctrl-C stops")
-        _serve_on(process, log)
+        serve_on(process, log)
     console.print("stopped")
     return status
 
@@ -118,14 +117,6 @@ def curl_line(port: int, image: Array) -> str:
 def _ask(progress: Progress, text: str, port: int, images: Array, batch: int) -> Answers:
     task = progress.add_task(text, total=ROUNDS * -(-len(images) // batch))
     return ask(port, images, batch, ROUNDS, THREADS, lambda: progress.advance(task))
-
-
-def _serve_on(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        return
-    raise ServerFailed(f"the server ended by itself; it said:\n{log.read_text()}")
 
 
 def _progress(console: Console) -> Progress:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from examples.digits.model import Array
-from examples.digits.server import HOST
+from examples.server import HOST
 
 PATH = "/v2/models/digits/infer"
 TIMEOUT_S = 30.0

@@ -24,11 +24,13 @@ from inferd.observability.machine import available_cores
 from inferd.protocols.http.app import RequestRouter, create_app
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
+from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.memory import keep_trim_threshold
 from inferd.serving.model_manager import ModelManager
+from inferd.serving.served_llm import LoadProgress
 from inferd.types.model import ModelStatus
 from inferd.types.tensor import TensorSpec
 
@@ -44,17 +46,22 @@ class Announcement:
 
     url: str
     models: tuple[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], ...]
+    llms: frozenset[str] = frozenset()
+    """Which of them are language models."""
 
 
 Announce = Callable[[Announcement], None]
 
 
-def run(config: ServerConfig, announce: Announce) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status. Raises ConfigError, OSError."""
+def run(config: ServerConfig, announce: Announce, progress: LoadProgress | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status. Raises ConfigError, OSError.
+
+    `progress` is told, from other threads, how far the loading of language models is.
+    """
     configure_logging(config.log_format, config.log_level)
     import uvloop  # here, so that importing the module stays cheap for the command line
 
-    server = Server(config)
+    server = Server(config, progress)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(server.serve(announce))
         if server.abandoned_work:
@@ -67,19 +74,23 @@ def run(config: ServerConfig, announce: Announce) -> int:
 class Server:
     """One server: its planes, its listener, its life."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, progress: LoadProgress | None = None) -> None:
         if not config.paths:
             raise ConfigError("nothing to serve; try: inferd serve model.onnx", field="paths")
         self._config = config
         cores = config.threads or available_cores()
         paths = tuple(Path(path) for path in config.paths)
-        self.manager = ModelManager(paths, cores, config.model_load_thread_count)
+        engine = dict(config.engine)
+        if config.threads:
+            engine["threads"] = config.threads
+        self.manager = ModelManager(paths, cores, config.model_load_thread_count, engine, progress)
         self.data = DataPlane(self.manager, config.strict_readiness)
         self.control = ControlPlane(self.manager, config)
-        infer = InferRoute(self.data, config.http_max_input_size)
-        app = create_app(self.data, self.control, self._render_metrics)
+        most = config.http_max_input_size
+        infer, generation = InferRoute(self.data, most), GenerationRoute(self.data, most)
+        app = create_app(self.data, self.control, self._render_metrics, most)
         self.listener = HttpListener(
-            RequestRouter(infer, app),
+            RequestRouter(infer, generation, app),
             HttpLimits(
                 max_body_bytes=config.http_max_input_size,
                 head_timeout_s=config.http_header_timeout_secs,
@@ -110,7 +121,8 @@ class Server:
             gc.collect()
             gc.freeze()
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            announce(Announcement(f"http://{shown}:{port}", tuple(self._models())))
+            llms = frozenset(llm.name for llm in self.manager.served_llms())
+            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), llms))
             poller = loop.create_task(self.control.poll())
             await self._stop.wait()
             return await self._shut_down()
@@ -154,14 +166,14 @@ class Server:
             raise ConfigError(f"no server without its models:\n{reasons}")
         if nothing:
             raise ConfigError(
-                f"no models in {', '.join(self._config.paths)}; expected .onnx files or "
-                "<model>/<version>/model.onnx"
+                f"no models in {', '.join(self._config.paths)}; expected .onnx files, "
+                "<model>/<version>/model.onnx, or a language model's config.json and *.safetensors"
             )
 
     def _models(
         self,
     ) -> Iterator[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-        served = {(m.name, m.version): m for m in self.manager.served_models()}
+        served = {(m.name, m.version): m for m in self.manager.loaded()}
         for status in self.control.index():
             model = served.get((status.name, status.version))
             inputs, outputs = (model.description.inputs, model.outputs) if model else ((), ())
@@ -189,7 +201,7 @@ class Server:
         return 0
 
     def _in_flight(self) -> int:
-        return sum(model.in_flight() for model in self.manager.served_models())
+        return sum(model.in_flight() for model in self.manager.loaded())
 
     def _render_metrics(self) -> bytes:
         if self._metrics is None:
@@ -197,6 +209,7 @@ class Server:
             from inferd.observability.metrics import MetricsRegistry
 
             self._metrics = MetricsRegistry(
-                self.manager.served_models, lambda: self.listener.responses
-            )
+                self.manager.served_models, self.manager.served_llms,
+                lambda: self.listener.responses,
+            )  # fmt: skip
         return self._metrics.render()

@@ -57,3 +57,15 @@ def test_the_banner_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -
     assert out == ""
     assert "small  1        READY  it's FP32[-1,2], mask BOOL[-1]" in err
     assert tensors_text(SMALL) in err
+
+
+def test_a_language_model_is_asked_for_a_chat(capsys: pytest.CaptureFixture[str]) -> None:
+    models = ((ModelStatus("my llama", 1, READY), (), ()),)
+    announcement = Announcement(URL, models, frozenset({"my llama"}))
+    words = shlex.split(curl_line(announcement))
+    assert words[:3] == ["curl", "-sN", f"{URL}/v1/chat/completions"]
+    assert words[3:5] == ["-H", "Content-Type: application/json"]
+    body = json.loads(words[6])
+    assert (body["model"], body["messages"][0]["role"]) == ("my llama", "user")
+    announce(announcement)
+    assert "my llama  1        READY  text    text" in capsys.readouterr().err

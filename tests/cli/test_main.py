@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 import inferd
 from inferd.cli.main import Commands
 from inferd.cli.main import inferd as command
-from inferd.config.server import ServerConfig
+from inferd.config.load import option_hints
 
 
 def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -71,7 +71,7 @@ def test_every_command_has_help_and_imports_nothing_heavy(name: str) -> None:
         (["serv"], "did you mean serve?"),
         (["models", "lst"], "did you mean list?"),
         (["serve", "--http-prot", "1"], "--http-port"),
-        (["xyzzy"], "known are: config, doctor, models, serve"),
+        (["xyzzy"], "known are: bench, chat, config, doctor, models, serve"),
     ],
 )
 def test_an_unknown_command_or_option_names_the_nearest(arguments: list[str], near: str) -> None:
@@ -83,13 +83,15 @@ def test_an_unknown_command_or_option_names_the_nearest(arguments: list[str], ne
 def test_every_field_is_an_option_with_its_help_and_default() -> None:
     result = invoke("serve", "--help")
     text = " ".join(result.stdout.split())
-    for field in ServerConfig.__struct_fields__:
+    for field in option_hints():
         assert field == "paths" or f"--{field.replace('_', '-')}" in text
     assert (
         "--http-port INTEGER Port of the HTTP front end; 0 takes a free one. [default: 8000]"
     ) in text
     assert "--model-control-mode [none|poll|explicit]" in text
     assert "--strict-readiness / --no-strict-readiness" in text
+    assert "--enable-prefix-caching / --no-enable-prefix-caching" in text
+    assert "--quantization [int8|int4]" in text
 
 
 def test_config_show_prints_value_and_origin_of_every_field(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_config_show_prints_value_and_origin_of_every_field(tmp_path: Path) -> N
     done = run("config", "show", *arguments, "--format", "json", INFERD_HTTP_PORT="8102")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert list(shown) == list(ServerConfig.__struct_fields__)
+    assert list(shown) == list(option_hints())
     assert shown["paths"] == {"value": ["a.onnx", "b"], "origin": "command line PATH"}
     assert shown["http_port"] == {"value": 8102, "origin": "environment INFERD_HTTP_PORT"}
     assert shown["threads"] == {"value": 3, "origin": f"file {file}"}
@@ -110,7 +112,7 @@ def test_config_show_prints_value_and_origin_of_every_field(tmp_path: Path) -> N
 
 def test_config_show_aligns_plain_text_in_a_pipe() -> None:
     lines = invoke("config", "show", "--http-port", "8000").stdout.splitlines()
-    assert len(lines) == 1 + len(ServerConfig.__struct_fields__)
+    assert len(lines) == 1 + len(option_hints())
     assert {line.index(word) for line, word in [(lines[0], "ORIGIN"), (lines[2], "default")]} == {
         lines[3].index("command line --http-port")
     }

@@ -1,9 +1,10 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from inferd.config.load import load_server_config
+from inferd.config.load import load_server_config, option_hints
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 
@@ -32,7 +33,7 @@ def refusal(
 def test_nothing_said_is_the_default() -> None:
     loaded = load_server_config({}, None, {"PATH": "/bin", "HOME": "/root"})
     assert loaded.config == ServerConfig()
-    assert set(loaded.origins) == set(ServerConfig.__struct_fields__)
+    assert set(loaded.origins) == set(option_hints())
     assert set(loaded.origins.values()) == {"default"}
 
 
@@ -150,3 +151,31 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     loaded = load_server_config({}, str(tmp_path / "empty.yaml"), {})
     assert loaded.config == ServerConfig()
+
+
+# -- options of language models -------------------------------------------------------------------
+
+
+def test_an_engines_options_are_kept_apart_and_only_where_somebody_said_them() -> None:
+    environ = {"INFERD_QUANTIZATION": "int8", "INFERD_MAX_NUM_SEQS": "8"}
+    loaded = load_server_config({"max_num_seqs": 4, "seed": 7}, None, environ)
+    assert loaded.config.engine == {"quantization": "int8", "max_num_seqs": 4, "seed": 7}
+    assert loaded.origins["max_num_seqs"] == "command line --max-num-seqs"
+    assert loaded.values()["max_num_seqs"] == 4
+    assert loaded.values()["dtype"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ({"quantization": "int7"}, "quantization"),
+        ({"max_num_seqs": 0}, "max_num_seqs"),
+        ({"quantisation": "int8"}, "did you mean quantization?"),
+        ({"engine": {}}, "unknown option"),
+    ],
+)
+def test_an_engines_options_are_checked_as_all_others(
+    argv: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_server_config(argv, None, {})

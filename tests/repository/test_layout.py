@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -273,3 +274,90 @@ def test_protobufs_json_is_read_where_it_may_come() -> None:
 def test_a_file_is_read_strictly(document: object) -> None:
     with pytest.raises(ConfigError):
         decode_model_config(document, file="config.yaml")
+
+
+# -- language models ------------------------------------------------------------------------------
+
+
+def language_model(folder: Path, architectures: object = ("LlamaForCausalLM",)) -> Path:
+    """A folder as transformers saves it, with nothing in its weights."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"architectures": architectures}))
+    (folder / "model.safetensors").write_bytes(b"x")
+    return folder
+
+
+def test_a_language_models_folder_is_a_model(tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "Llama-1B")
+    source = only(folder)
+    assert (source.name, source.backend, source.error) == ("Llama-1B", "llm", "")
+    assert [(v, s.path) for v, s in source.versions.items()] == [(1, folder)]
+
+
+def test_a_folder_may_hold_several_beside_others(tmp_path: Path) -> None:
+    language_model(tmp_path / "a")
+    language_model(tmp_path / "b")
+    write(tmp_path, "m", b"x")
+    sources = found(tmp_path)
+    assert {name: source.backend for name, source in sources.items()} == {
+        "a": "llm", "b": "llm", "m": "onnxruntime",
+    }  # fmt: skip
+
+
+def test_a_version_may_be_a_language_model(tmp_path: Path) -> None:
+    for version in (1, 4):
+        language_model(tmp_path / "m" / str(version))
+    (tmp_path / "m" / "config.yaml").write_text("engine: {dtype: float32}\n")
+    for source in (only(tmp_path), only(tmp_path / "m")):
+        assert (source.name, source.backend, source.error) == ("m", "llm", "")
+        assert source.versions[4].path == tmp_path / "m" / "4"
+        assert source.config.engine == {"dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("engine: {quantisation: int8}", "did you mean quantization?"),
+        ("engine: {max_num_seqs: 0}", "engine.max_num_seqs"),
+        ("engine: [1]", "engine"),
+        ("name: other", "the folder is named 'm'"),
+        ("backend: onnxruntime", "a language model needs 'llm'"),
+        ("max_batch_sise: 3", "did you mean max_batch_size?"),
+    ],
+)
+def test_a_language_models_configuration_is_read_beside_it(
+    config: str, named: str, tmp_path: Path
+) -> None:
+    folder = language_model(tmp_path / "m")
+    (folder / "config.yaml").write_text("backend: llm\nengine: {max_num_seqs: 3}\n")
+    assert only(folder).config.engine == {"max_num_seqs": 3}
+    (folder / "config.yaml").write_text(config)
+    assert named in only(folder).error
+
+
+def test_without_weights_it_is_told(tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "no *.safetensors" in only(folder).error
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"architectures": []}', "\xff"])
+def test_what_names_no_architecture_is_no_language_model(text: str, tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "models" / "m")
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    assert found(folder) == {}
+
+
+def test_a_model_of_tensors_that_came_with_a_configuration_stays_one(tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model.onnx")
+    assert only(folder).backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.yaml"])
+def test_a_language_model_that_changes_looks_different(name: str, tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "m")
+    before = only(folder).versions[1]
+    assert only(folder).versions[1] == before
+    (folder / name).write_text("seed: 1" if name == "tokenizer.json" else "engine: {seed: 1}")
+    assert only(folder).versions[1].fingerprint != before.fingerprint

@@ -356,8 +356,10 @@ async def test_without_lanes_no_more_rows_run_together_than_it_helps() -> None:
     assert pool.pool.enough(64) == 2
     short = Pool(INLINE_LIMIT_NS)
     assert short.pool.enough(64) == 0
-    await pool.close()
-    await short.close()
+    unsteady = Pool(None, estimate=pool.estimate, steady=False)
+    assert unsteady.pool.enough(64) == 0, "what ran says nothing of what will"
+    for made in (pool, short, unsteady):
+        await made.close()
 
 
 @on_loop

@@ -27,7 +27,7 @@ _ONNX_TYPES: dict[str, DataType] = {
     }.items()
 }  # fmt: skip
 _UNSTEADY = (b"Loop", b"Scan", b"If", b"Range")
-MAX_SCANNED_BYTES = 64 << 20
+MAX_SCANNED_BYTES = 256 << 20
 MAX_LANES = 4
 MAX_LANES_BYTES = 256 << 20
 _ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16

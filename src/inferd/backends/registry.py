@@ -4,9 +4,14 @@ A backend whose framework is not installed is one clear error that names the ext
 """
 
 import importlib
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
-from inferd.backends.base import Backend
+from inferd.backends.base import Backend, LanguageModel
+from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError
 
 BACKENDS = {
@@ -14,7 +19,10 @@ BACKENDS = {
 }
 """Name of a backend to `module:class`."""
 
-EXTRAS = {"onnxruntime": "onnx"}
+LLM = "llm"
+"""The backend of language models: inferd's own engine."""
+
+EXTRAS = {"onnxruntime": "onnx", LLM: "llm"}
 ENTRY_POINT_GROUP = "inferd.backends"
 
 
@@ -27,6 +35,24 @@ def create_backend(name: str) -> Backend:
         if target is None:
             known = ", ".join(sorted({*BACKENDS, *found}))
             raise ConfigError(f"unknown backend '{name}'; known are: {known}", field="backend")
+    make: Callable[[], Backend] = _imported(name, target)
+    return make()
+
+
+def open_language_model(
+    folder: Path, config: ModelConfig, options: Mapping[str, object],
+    loop: AbstractEventLoop, progress: Callable[[int, int], None] | None,
+) -> LanguageModel:  # fmt: skip
+    """A language model that has not started; blocks. `options` are the server's for every engine,
+    `progress` is told of bytes done and in all.
+
+    Raises ConfigError or Unsupported.
+    """
+    make: Callable[..., LanguageModel] = _imported(LLM, "inferd.backends.llm:EngineModel")
+    return make(folder, config, options, loop, progress)
+
+
+def _imported(name: str, target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -36,5 +62,5 @@ def create_backend(name: str) -> Backend:
             f"backend '{name}' needs a package that is not installed ({error}); "
             f"install it with: pip install 'inferd[{extra}]'"
         ) from error
-    backend: Backend = getattr(module, attribute)()
-    return backend
+    found: Callable[..., Any] = getattr(module, attribute)
+    return found

@@ -30,8 +30,8 @@ def announce(announcement: "Announcement") -> None:
             name=status.name,
             version=str(status.version or ""),
             state=status.state.name,
-            inputs=tensors_text(inputs),
-            outputs=tensors_text(outputs),
+            inputs="text" if status.name in announcement.llms else tensors_text(inputs),
+            outputs="text" if status.name in announcement.llms else tensors_text(outputs),
             reason=status.reason,
         )
         for status, inputs, outputs in announcement.models
@@ -50,11 +50,20 @@ def curl_line(announcement: "Announcement") -> str:
     """A request for the first ready model that one line can ask; nothing when none is ready."""
     ready = [(s.name, inputs) for s, inputs, _ in announcement.models if s.state.name == "READY"]
     for name, inputs in ready:
+        if name in announcement.llms:
+            return _chat_line(announcement.url, name)
         body = example_request(inputs)
         if body is not None:
             text = shlex.quote(json.dumps(body))
             return f"curl -s {_model_url(announcement.url, name)}/infer -d {text}"
     return f"curl -s {_model_url(announcement.url, ready[0][0])}" if ready else ""
+
+
+def _chat_line(url: str, name: str) -> str:
+    message = {"role": "user", "content": "Hello!"}
+    body = {"model": name, "messages": [message], "max_tokens": 64, "stream": True}
+    kind = shlex.quote("Content-Type: application/json")
+    return f"curl -sN {url}/v1/chat/completions -H {kind} -d {shlex.quote(json.dumps(body))}"
 
 
 def example_request(inputs: Sequence["TensorSpec"]) -> dict[str, Any] | None:

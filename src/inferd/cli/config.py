@@ -3,7 +3,6 @@
 import json
 
 import click
-import msgspec
 
 from inferd.cli.group import Group
 from inferd.cli.options import load_from, server_options
@@ -25,7 +24,7 @@ def show(context: click.Context, /, format: str, **_: object) -> None:  # the re
     Takes the options of `inferd serve`, reads the same file and environment, and starts nothing.
     """
     loaded = load_from(context)
-    values = msgspec.to_builtins(loaded.config)
+    values = loaded.values()
     if format == "json":
         origins = loaded.origins
         print_json({k: {"value": v, "origin": origins[k]} for k, v in values.items()})

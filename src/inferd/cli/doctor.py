@@ -26,7 +26,10 @@ class Backend(NamedTuple):
     extra: str
 
 
-BACKENDS: Final = (Backend("onnxruntime", "onnxruntime", "onnx"),)
+BACKENDS: Final = (
+    Backend("onnxruntime", "onnxruntime", "onnx"),
+    Backend("llm", "numba", "llm"),
+)
 
 
 @click.command(short_help="Print what inferd finds here, and what is missing.")

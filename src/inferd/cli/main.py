@@ -18,6 +18,8 @@ class Commands(Group):
     late: ClassVar[Mapping[str, str]] = {
         "serve": "inferd.cli.serve:serve",
         "models": "inferd.cli.models:models",
+        "chat": "inferd.cli.chat:chat",
+        "bench": "inferd.cli.bench:bench",
         "config": "inferd.cli.config:config",
         "doctor": "inferd.cli.doctor:doctor",
     }

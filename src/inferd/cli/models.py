@@ -8,10 +8,11 @@ import json
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote
 
 import click
 
+from inferd.cli.address import split_url
 from inferd.cli.group import Group
 from inferd.cli.table import format_option, print_json, print_table
 from inferd.errors import InferdError
@@ -70,7 +71,7 @@ def unload(name: str, url: str) -> None:
 
 def call(url: str, path: str, *, timeout_s: float | None = None) -> Any:
     """POST to the server and return what its JSON says; without a limit, wait for it."""
-    where = _split(url)
+    where = split_url(url)
     kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
     connection = kind(where.hostname or "", where.port, timeout=CONNECT_TIMEOUT_S)
     try:
@@ -93,17 +94,6 @@ def call(url: str, path: str, *, timeout_s: float | None = None) -> Any:
 def _path_of(name: str, action: str) -> str:
     # An argument that is not UTF-8 goes out as the bytes that were typed.
     return f"/v2/repository/models/{quote(name, safe='', errors='surrogateescape')}/{action}"
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        where = urlsplit(url if "://" in url else f"http://{url}")
-        valid = where.scheme in ("http", "https") and bool(where.hostname) and where.port != 0
-    except ValueError:  # a port that is no port
-        valid = False
-    if not valid or where.username is not None:
-        raise InferdError(f"'{url}' is not where a server can be; write http://HOST:PORT")
-    return where
 
 
 def _understand(url: str, status: int, body: bytes) -> Any:

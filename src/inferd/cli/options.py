@@ -1,20 +1,26 @@
-"""The command line of ServerConfig, generated from its fields: `http_port` is `--http-port`.
+"""The command line of ServerConfig, generated from its fields: `http_port` is `--http-port`. The
+options of language models are EngineConfig's, in the same way.
 
-Names, types, defaults and help are ServerConfig's; which values are right is said by it as well
+Names, types, defaults and help are those of the two; which values are right is said by it as well
 (`config/load.py`), so that a wrong port is the same error from wherever it came.
 """
 
 import os
 from collections.abc import Callable
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import msgspec
 from click.core import ParameterSource
 
-from inferd.config.load import LoadedConfig, load_server_config, option_name
-from inferd.config.server import ServerConfig
+from inferd.config.load import (
+    LoadedConfig,
+    load_server_config,
+    option_default,
+    option_hints,
+    option_name,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,13 +28,10 @@ _CONFIG_FILE: Final = "config_file"
 
 
 def server_options(command: Command) -> Command:
-    """Give a command `PATH...`, `--config` and an option for each field of ServerConfig."""
-    fields = msgspec.structs.fields(ServerConfig)
-    hints = get_type_hints(ServerConfig, include_extras=True)
-    for field in reversed(fields):
-        if field.name == "paths":
-            continue
-        command = _option(field.name, hints[field.name], field.default)(command)
+    """Give a command `PATH...`, `--config` and an option for each field of the configuration."""
+    for name, hint in reversed(option_hints().items()):
+        if name != "paths":
+            command = _option(name, hint, option_default(name))(command)
     command = click.option(
         "--config",
         _CONFIG_FILE,
@@ -40,11 +43,11 @@ def server_options(command: Command) -> Command:
 
 def load_from(context: click.Context) -> LoadedConfig:
     """The configuration for a command with `server_options`; what was not typed is not passed."""
+    options = option_hints()
     given = {
         name: value
         for name, value in context.params.items()
-        if name in ServerConfig.__struct_fields__
-        and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name in options and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
     return load_server_config(given, context.params[_CONFIG_FILE], os.environ)
 
@@ -71,8 +74,8 @@ def _option(name: str, hint: Any, default: object) -> Callable[[Command], Comman
 def _click_type(hint: Any) -> "click.ParamType[Any]":
     if _annotated(hint):
         hint = get_args(hint)[0]
-    if get_origin(hint) is UnionType:  # `str | None`: what can be typed is the first
-        hint = get_args(hint)[0]
+    if get_origin(hint) in (UnionType, Union):  # `str | None`: what can be typed is the first
+        return _click_type(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
     return _TYPES[hint]

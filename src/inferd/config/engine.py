@@ -1,7 +1,7 @@
 """What the engine of a language model can be told, in vLLM's words where it has one.
 
 It refuses to know what `auto` becomes: that is decided where machine and model are known
-(`engine/choice.py`).
+(`engine/loading.py`).
 """
 
 from typing import Annotated, Literal
@@ -51,7 +51,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 20
     inter_token_target_ms: Annotated[
         float, Meta(gt=0, description="How long a step may take while anybody's tokens stream.")
-    ] = 100.0
+    ] = 200.0
     kv_cache_memory_bytes: Annotated[
         Count | None, Meta(description="Memory for the KV cache; default: what the model needs.")
     ] = None

@@ -2,7 +2,7 @@
 
 It holds which of the three wins (command line, then INFERD_<FIELD>, then the file, then the
 default) and remembers for each field where its value came from. It refuses to know what a field
-means: names, types and defaults are ServerConfig's.
+means: names, types and defaults are those of ServerConfig and EngineConfig.
 """
 
 import math
@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
+import msgspec
+
+from inferd.config.engine import EngineConfig
 from inferd.config.server import ServerConfig
 from inferd.config.strict import decode_struct, read_document, suggest
 from inferd.errors import ConfigError
@@ -38,6 +41,13 @@ class LoadedConfig:
     config: ServerConfig
     origins: dict[str, str]
 
+    def values(self) -> dict[str, Any]:
+        """Every option's value as plain data; one of an engine that nobody set is its default."""
+        values: dict[str, Any] = msgspec.to_builtins(self.config)
+        engine = values.pop("engine")
+        unset = msgspec.to_builtins(EngineConfig())
+        return {name: values.get(name, engine.get(name, unset.get(name))) for name in self.origins}
+
 
 class _Given(NamedTuple):
     field: str
@@ -50,14 +60,34 @@ def load_server_config(
 ) -> LoadedConfig:
     """Merge what was said; `argv` holds only the options that were given, by field name."""
     file = config_file or environ.get(FILE_VARIABLE)
-    hints = get_type_hints(ServerConfig, include_extras=True)
+    hints = option_hints()
     values: dict[str, object] = {}
+    engine: dict[str, object] = {}
     origins = dict.fromkeys(hints, "default")
     for layer in (_from_file(file, hints), _from_environ(environ, hints), _from_argv(argv, hints)):
         for field, value, origin in layer:
-            values[field] = value
+            (values if field in ServerConfig.__struct_fields__ else engine)[field] = value
             origins[field] = origin
+    values["engine"] = engine
     return LoadedConfig(decode_struct(values, ServerConfig, file="server"), origins)
+
+
+def option_hints() -> dict[str, Any]:
+    """Every option and its type: the fields of ServerConfig, and those of the language models'
+    EngineConfig for which it has no field of its own."""
+    server = get_type_hints(ServerConfig, include_extras=True)
+    del server["engine"]
+    return {**server, **{n: h for n, h in _engine_hints().items() if n not in server}}
+
+
+def option_default(name: str) -> Any:
+    """What an option is when nobody says."""
+    kind = ServerConfig if name in ServerConfig.__struct_fields__ else EngineConfig
+    return getattr(kind(), name)
+
+
+def _engine_hints() -> dict[str, Any]:
+    return get_type_hints(EngineConfig, include_extras=True)
 
 
 def option_name(field: str, value: object = None) -> str:

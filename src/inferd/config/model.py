@@ -139,7 +139,8 @@ class ModelConfig(_Config, frozen=True):
 
     `max_batch_size` None leaves the choice to the backend: a default bound where the model's first
     dimension is free on every input and output, no batching where it is not. `dynamic_batching`
-    None means the defaults of ModelDynamicBatching.
+    None means the defaults of ModelDynamicBatching. `engine` is what is said of a language model's
+    EngineConfig (`engine.py`), which may also stand in `parameters`, as Triton has it.
     """
 
     name: str = ""
@@ -154,6 +155,7 @@ class ModelConfig(_Config, frozen=True):
     version_policy: ModelVersionPolicy = ModelVersionPolicy()
     model_warmup: tuple[ModelWarmup, ...] = ()
     parameters: dict[str, Any] = {}
+    engine: dict[str, Any] = {}
     required: bool = True
 
     @property
@@ -183,7 +185,11 @@ def without_defaults(document: object, *, file: str, path: str = "") -> object:
     for name, value in document.items():
         field = f"{path}.{name}" if path else str(name)
         if name not in NOT_YET:
-            free = name in ("parameters", "inputs")  # keys of these are the user's own names
+            free = name in (
+                "parameters",
+                "inputs",
+                "engine",
+            )  # keys of these are the user's own names
             kept[name] = value if free else without_defaults(value, file=file, path=field)
         elif not any(value == default for default in _DEFAULTS_IN_TRITON):
             raise ConfigError(

@@ -4,7 +4,7 @@ name and a sentence from which the command line and the reference are made.
 It refuses to know where a value came from (`load.py`) and what is done with it (`server.py`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,7 +23,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     paths: Annotated[
         tuple[str, ...],
-        Meta(description="What to serve: an .onnx file, a folder of them, or a model repository."),
+        Meta(
+            description="What to serve: an .onnx file, a folder of them, a language model's "
+            "folder, or a model repository."
+        ),
     ] = ()
     host: Annotated[
         str, Meta(description="Address to listen on; 0.0.0.0 opens it to the network.")
@@ -77,3 +80,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         "text"
     )
     log_level: Annotated[LogLevel, Meta(description="Least severity that is logged.")] = "info"
+    engine: Annotated[
+        dict[str, Any],
+        Meta(description="What is said of every language model's EngineConfig, by field."),
+    ] = {}

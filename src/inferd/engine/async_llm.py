@@ -9,7 +9,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,7 +53,7 @@ class AsyncLLM:
     ) -> None:  # fmt: skip
         self.core: EngineCore | None = None
         """To be looked at for metrics only; None before the first load and while dead."""
-        self.restarts = 0
+        self.deaths = 0
         self._load = load
         self._tokenizer = tokenizer
         self._loop = loop
@@ -80,7 +80,9 @@ class AsyncLLM:
         """Requests that have not ended."""
         return len(self._streams)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[list[GenerationDelta]]:
+    async def generate(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[list[GenerationDelta], None]:
         """What comes, as it comes; ends when all sequences have ended.
 
         Closing the iterator early (`contextlib.aclosing`) aborts the request. Raises InvalidRequest
@@ -134,6 +136,8 @@ class AsyncLLM:
         self._idle.clear()
 
         def add(core: EngineCore) -> None:
+            if not stream.open:
+                return  # its engine died before it could be taken in, and it was told
             try:
                 core.add(request)
             except InferdError as error:
@@ -150,7 +154,6 @@ class AsyncLLM:
 
     def _deliver(self, updates: list[SequenceUpdate]) -> None:
         """A step's updates, on the loop's thread."""
-        self.restarts = 0
         for update in updates:
             stream = self._streams.get(update.request_id)
             if stream is None or not stream.open:
@@ -248,5 +251,5 @@ class AsyncLLM:
 
     def _died(self, error: EngineDead) -> None:
         self.core = None
-        self.restarts += 1
+        self.deaths += 1
         self._fail_all(error)

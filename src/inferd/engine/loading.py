@@ -15,6 +15,7 @@ from inferd.engine.core import EngineCore
 from inferd.engine.models.registry import describe
 from inferd.engine.models.spec import DecoderSpec, WeightSource
 from inferd.engine.sched.options import SchedulerOptions
+from inferd.engine.text.extra import needs_extra
 from inferd.engine.weights.checkpoint import Checkpoint, check_shapes
 from inferd.engine.weights.packed import Progress
 from inferd.engine.worker.base import ModelRunner
@@ -139,8 +140,9 @@ def _cpu_runner(
     config: EngineConfig, choice: Choice, progress: Progress | None,
 ) -> ModelRunner:  # fmt: skip
     # Numba takes a moment to import; who only asks for a model's description need not wait.
-    from inferd.engine.worker.cpu_program import Limits
-    from inferd.engine.worker.cpu_runner import CpuRunner
+    with needs_extra("numba"):
+        from inferd.engine.worker.cpu_program import Limits
+        from inferd.engine.worker.cpu_runner import CpuRunner
 
     limits = Limits(
         tokens=max(config.max_num_batched_tokens, config.max_num_seqs),

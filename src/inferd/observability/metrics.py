@@ -1,14 +1,13 @@
 """Every metric, declared in one table, read from the models' counters at scrape time.
 
-`nv_*` names and meanings are Triton's, so that its dashboards work; `inferd_*` are what its users
-miss: histograms, batch sizes, why batches were closed. Nothing here is on the path of a request.
+`nv_*` names and meanings are Triton's and `vllm:*` vLLM's, so that their dashboards work;
+`inferd_*` are what their users miss: histograms, batch sizes, why batches were closed, how much of
+the KV cache is held and unused. Nothing here is on the path of a request.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -20,7 +19,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import generate_latest
 
+from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
 from inferd.observability.statistics import Histogram, ModelStatistics
+from inferd.observability.usage import CpuUtilization, memory_bytes, resident_bytes
 
 
 class ModelView(Protocol):
@@ -37,7 +38,19 @@ class ModelView(Protocol):
         """Requests accepted and not answered."""
 
 
+class LlmView(Protocol):
+    """What is read of one loaded version of a language model."""
+
+    name: str
+    version: int
+    statistics: GenerationStatistics
+
+    def gauges(self) -> EngineGauges:
+        """What the engine says of itself now."""
+
+
 Value = Callable[[ModelView], float]
+LlmValue = Callable[[GenerationStatistics, EngineGauges], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,75 @@ MODEL_HISTOGRAMS: tuple[ModelHistogram, ...] = (
                    lambda s: s.batch_histogram),
 )  # fmt: skip
 
+
+@dataclass(frozen=True, slots=True)
+class LlmMetric:
+    """A number of each language model: name, kind, help and how to read it."""
+
+    name: str
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    help: str
+    value: LlmValue
+
+
+LLM_METRICS: tuple[LlmMetric, ...] = (
+    LlmMetric("vllm:num_requests_running", GAUGE, "Sequences that are being generated",
+              lambda s, g: g.running),
+    LlmMetric("vllm:num_requests_waiting", GAUGE, "Sequences that wait to run",
+              lambda s, g: g.waiting),
+    LlmMetric("vllm:kv_cache_usage_perc", GAUGE, "Share of the KV cache in use; 1 is all of it",
+              lambda s, g: g.kv_usage),
+    LlmMetric("vllm:prefix_cache_queries", COUNTER, "Tokens looked up in the prefix cache",
+              lambda s, g: g.prefix_queries),
+    LlmMetric("vllm:prefix_cache_hits", COUNTER, "Tokens found in the prefix cache",
+              lambda s, g: g.prefix_hits),
+    LlmMetric("vllm:num_preemptions", COUNTER, "Sequences that lost their blocks to others",
+              lambda s, g: g.preemptions),
+    LlmMetric("vllm:prompt_tokens", COUNTER, "Prompt tokens of answered requests",
+              lambda s, g: s.prompt_tokens),
+    LlmMetric("vllm:generation_tokens", COUNTER, "Tokens generated",
+              lambda s, g: s.generation_tokens),
+    LlmMetric("inferd_kv_waste_ratio", GAUGE,
+              "Share of the slots held in the KV cache in which nothing has been written",
+              lambda s, g: g.kv_waste),
+    LlmMetric("inferd_llm_load_duration_seconds", GAUGE, "Load time of a language model",
+              lambda s, g: s.load_ns / 1e9),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LlmHistogram:
+    """A histogram of each language model; `scale` as of a ModelHistogram."""
+
+    name: str
+    help: str
+    scale: float
+    histogram: Callable[[GenerationStatistics], Histogram]
+
+
+LLM_HISTOGRAMS: tuple[LlmHistogram, ...] = (
+    LlmHistogram("vllm:time_to_first_token_seconds", "From a request's arrival to its first token",
+                 1e-9, lambda s: s.first_token),
+    LlmHistogram("vllm:inter_token_latency_seconds", "From one token of a sequence to its next",
+                 1e-9, lambda s: s.inter_token),
+    LlmHistogram("vllm:e2e_request_latency_seconds", "From a request's arrival to its end", 1e-9,
+                 lambda s: s.request),
+    LlmHistogram("vllm:request_decode_time_seconds", "From a request's first token to its last",
+                 1e-9, lambda s: s.decode),
+    LlmHistogram("vllm:request_prompt_tokens", "Prompt tokens of each request", 1.0,
+                 lambda s: s.request_prompt_tokens),
+    LlmHistogram("vllm:request_generation_tokens", "Tokens generated for each sequence", 1.0,
+                 lambda s: s.request_generation_tokens),
+    LlmHistogram("vllm:request_params_max_tokens", "max_tokens of each request", 1.0,
+                 lambda s: s.request_max_tokens),
+    LlmHistogram("vllm:request_params_n", "n of each request", 1.0, lambda s: s.request_n),
+)  # fmt: skip
+
+LLM_LABELS = ["model_name", "engine"]
+"""vLLM's; an engine is the version of a model here."""
+
+LLM_FINISHED = ("vllm:request_success", "Sequences that ended, by why")
+
 LABELS = ["model", "version"]
 _NV_TOTAL = re.compile(rb"\b(nv_\w+)_total\b")
 FAILURES = ("nv_inference_request_failure", "Number of failed inference requests, by reason")
@@ -120,11 +202,13 @@ class ServerCollector:
     """Reads all counters when a scrape asks."""
 
     def __init__(
-        self, models: Callable[[], Iterable[ModelView]], responses: Callable[[], dict[int, int]]
-    ) -> None:
+        self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
+        responses: Callable[[], dict[int, int]],
+    ) -> None:  # fmt: skip
         self._models = models
+        self._llms = llms
         self._responses = responses
-        self._cpu = _CpuUtilization()
+        self._cpu = CpuUtilization()
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
@@ -142,6 +226,7 @@ class ServerCollector:
                 buckets, total = _buckets(entry.histogram(model.statistics), entry.scale)
                 histograms.add_metric([model.name, str(model.version)], buckets, total)
             yield histograms
+        yield from _of_llms(list(self._llms()))
         answers = CounterMetricFamily(*RESPONSES, labels=["status"])
         for status, count in sorted(self._responses().items()):
             answers.add_metric([str(status)], count)
@@ -149,7 +234,7 @@ class ServerCollector:
         yield from self._machine()
 
     def _machine(self) -> Iterator[Metric]:
-        total, available = _memory_bytes()
+        total, available = memory_bytes()
         yield GaugeMetricFamily("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]",
                                 self._cpu.read())  # fmt: skip
         yield GaugeMetricFamily("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes",
@@ -164,10 +249,11 @@ class MetricsRegistry:
     """The `/metrics` page."""
 
     def __init__(
-        self, models: Callable[[], Iterable[ModelView]], responses: Callable[[], dict[int, int]]
-    ) -> None:
+        self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
+        responses: Callable[[], dict[int, int]],
+    ) -> None:  # fmt: skip
         self._registry = CollectorRegistry()
-        self._registry.register(ServerCollector(models, responses))
+        self._registry.register(ServerCollector(models, llms, responses))
 
     def render(self) -> bytes:
         """The page in Prometheus' text format; Triton's counters lack the usual suffix."""
@@ -186,6 +272,28 @@ def _by_reason(
     yield family
 
 
+def _of_llms(llms: list[LlmView]) -> Iterator[Metric]:
+    if not llms:
+        return
+    views = [([llm.name, str(llm.version)], llm.statistics, llm.gauges()) for llm in llms]
+    for metric in LLM_METRICS:
+        family = metric.kind(metric.name, metric.help, labels=LLM_LABELS)
+        for labels, statistics, gauges in views:
+            family.add_metric(labels, metric.value(statistics, gauges))
+        yield family
+    finished = CounterMetricFamily(*LLM_FINISHED, labels=[*LLM_LABELS, "finished_reason"])
+    for labels, statistics, _ in views:
+        for reason, count in statistics.finished.items():
+            finished.add_metric([*labels, reason], count)
+    yield finished
+    for entry in LLM_HISTOGRAMS:
+        histograms = HistogramMetricFamily(entry.name, entry.help, labels=LLM_LABELS)
+        for labels, statistics, _ in views:
+            buckets, total = _buckets(entry.histogram(statistics), entry.scale)
+            histograms.add_metric(labels, buckets, total)
+        yield histograms
+
+
 def _buckets(histogram: Histogram, scale: float) -> tuple[list[tuple[str, float]], float]:
     """Cumulative counts by upper bound, and the sum of all values."""
     buckets: list[tuple[str, float]] = []
@@ -195,43 +303,3 @@ def _buckets(histogram: Histogram, scale: float) -> tuple[list[tuple[str, float]
         buckets.append((repr(round(bound * scale, 12)), running))
     buckets.append(("+Inf", running + histogram.counts[-1]))
     return buckets, histogram.total * scale
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * 4096
-
-
-def _memory_bytes() -> tuple[int, int]:
-    """Total and available memory of the machine; zeros where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
-    return values.get("MemTotal", 0), values.get("MemAvailable", 0)
-
-
-class _CpuUtilization:
-    """Share of all cores in use by the machine since the last reading."""
-
-    def __init__(self) -> None:
-        self._last = self._times()
-
-    def read(self) -> float:
-        busy, total = self._times()
-        last_busy, last_total = self._last
-        self._last = busy, total
-        return (busy - last_busy) / (total - last_total) if total > last_total else 0.0
-
-    @staticmethod
-    def _times() -> tuple[float, float]:
-        try:
-            fields = [float(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        except (OSError, ValueError):
-            return 0.0, time.monotonic()
-        return sum(fields) - fields[3] - fields[4], sum(fields)

@@ -4,20 +4,28 @@
     folder/a.onnx, folder/b.onnx                 several models
     repository/<model>/config.yaml               optional, Triton's field names
     repository/<model>/<version>/model.onnx      a model repository, as Triton's
+    folder/config.json, folder/*.safetensors     a language model, named after the folder, as
+                                                 transformers saves it; it may also be a <version>,
+                                                 or one of several in a folder
 
 Looking never raises for one bad model: it becomes a ModelSource with an error, so that its
 neighbours are served. This module refuses to load models and to decide which versions are served.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig, in_field_names, without_defaults
 from inferd.config.strict import decode_struct, read_document
 from inferd.errors import ConfigError
 
 CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
+LLM = "llm"
+LLM_CONFIG_NAMES = CONFIG_NAMES[:2]
+"""Beside a language model's weights, config.json is the model's own."""
 DEFAULT_FILENAMES = {"onnxruntime": "model.onnx"}
 SUFFIXES = {".onnx": "onnxruntime"}
 PLATFORMS = {"onnxruntime_onnx": "onnxruntime"}
@@ -67,13 +75,19 @@ def _scan_path(path: Path) -> Iterator[ModelSource]:
         yield _file_source(path)
     elif not path.is_dir():
         raise ConfigError(f"{path} does not exist; give an .onnx file or a folder of models")
+    elif _is_language_model(path):
+        yield _language_model_source(path)
     elif _versions_in(path):
         yield _folder_source(path)
     else:
         files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
         yield from (_file_source(child) for child in files if child.is_file())
         for child in sorted(path.iterdir()):
-            if child.is_dir() and (_versions_in(child) or _config_in(child)):
+            if not child.is_dir():
+                continue
+            if _is_language_model(child):
+                yield _language_model_source(child)
+            elif _versions_in(child) or _config_in(child):
                 yield _folder_source(child)
 
 
@@ -82,12 +96,47 @@ def _file_source(path: Path) -> ModelSource:
     return ModelSource(path.stem, backend=SUFFIXES[path.suffix], versions={1: version})
 
 
+def _language_model_source(folder: Path) -> ModelSource:
+    name = folder.resolve().name
+    try:
+        config = _read_config(folder, LLM_CONFIG_NAMES)
+        _check_name(config, name)
+        if (config.backend or LLM) != LLM:
+            raise ConfigError(f"a language model needs '{LLM}'", field="backend")
+    except ConfigError as error:
+        return ModelSource(name, error=str(error))
+    files = sorted(f for f in folder.iterdir() if f.is_file())
+    missing = ""
+    if not any(file.suffix == ".safetensors" for file in files):
+        missing = "config.json names a language model, but there are no *.safetensors files"
+    version = VersionSource(folder, _fingerprint(files))
+    return ModelSource(name, config, LLM, {1: version}, error=missing)
+
+
+def _is_language_model(folder: Path) -> bool:
+    """Whether config.json names an architecture, as transformers writes it, and no other model is
+    there. Which architectures there are is the engine's to say."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        names = json.loads(file.read_bytes()).get("architectures")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return False
+    suffixes = {child.suffix for child in folder.iterdir()}
+    return bool(names) and (".safetensors" in suffixes or suffixes.isdisjoint(SUFFIXES))
+
+
+def _check_name(config: ModelConfig, name: str) -> None:
+    if config.name and config.name != name:
+        raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
+
+
 def _folder_source(folder: Path) -> ModelSource:
     name = folder.resolve().name
     try:
         config = _read_config(folder)
-        if config.name and config.name != name:
-            raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
+        _check_name(config, name)
         backend = _backend(config, folder)
         filename = _filename(config, backend)
         labels = _read_labels(folder, config)
@@ -112,12 +161,12 @@ def _versions_in(folder: Path) -> dict[int, Path]:
     }
 
 
-def _config_in(folder: Path) -> Path | None:
-    return next((folder / name for name in CONFIG_NAMES if (folder / name).is_file()), None)
+def _config_in(folder: Path, names: Iterable[str] = CONFIG_NAMES) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _read_config(folder: Path) -> ModelConfig:
-    path = _config_in(folder)
+def _read_config(folder: Path, names: Iterable[str] = CONFIG_NAMES) -> ModelConfig:
+    path = _config_in(folder, names)
     if path is None:
         if (folder / "config.pbtxt").is_file():
             raise ConfigError(
@@ -138,7 +187,9 @@ def decode_model_config(document: object, *, file: str, strict: bool = True) -> 
     if not strict:
         document = in_field_names(document)
     document = without_defaults(document, file=file)
-    return decode_struct(document, ModelConfig, file=file, strict=strict)
+    config = decode_struct(document, ModelConfig, file=file, strict=strict)
+    decode_struct(config.engine, EngineConfig, file=file, field="engine", strict=strict)
+    return config
 
 
 def _backend(config: ModelConfig, folder: Path) -> str:
@@ -150,15 +201,22 @@ def _backend(config: ModelConfig, folder: Path) -> str:
             raise ConfigError(f"unknown platform '{config.platform}'; known: {known}",
                               field="platform")  # fmt: skip
         return PLATFORMS[config.platform]
+    if any(_is_language_model(version) for version in _versions_in(folder).values()):
+        return LLM
     names = [f.name for version in _versions_in(folder).values() for f in version.iterdir()]
     for backend, filename in DEFAULT_FILENAMES.items():
         if filename in names or config.default_model_filename:
             return backend
     expected = ", ".join(DEFAULT_FILENAMES.values())
-    raise ConfigError(f"no model file in {folder.name}'s versions; expected one named {expected}")
+    raise ConfigError(
+        f"no model file in {folder.name}'s versions; expected one named {expected}, or a language "
+        "model's config.json and *.safetensors"
+    )
 
 
 def _filename(config: ModelConfig, backend: str) -> str:
+    if backend == LLM:
+        return ""  # the folder itself is the model
     filename = config.default_model_filename or DEFAULT_FILENAMES.get(backend, "")
     if not filename:
         known = ", ".join(DEFAULT_FILENAMES)

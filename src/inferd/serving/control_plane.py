@@ -67,10 +67,11 @@ class ControlPlane:
     # -- what is known of models --------------------------------------------------------------
 
     def models(self, name: str = "", version: str = "") -> list[ServedModel]:
-        """The loaded versions of one model or of all; raises as DataPlane.metadata does."""
+        """The loaded versions of one model that takes tensors, or of all; raises as
+        DataPlane.served does."""
         if not name:
             return self._manager.served_models()
-        served = self._manager.resolve(name, version)
+        served = self._manager.predictive(name, version)
         if version:
             return [served]
         return [model for model in self._manager.served_models() if model.name == name]

@@ -5,9 +5,16 @@ from collections.abc import Callable
 
 from inferd import __version__
 from inferd.batching.queue import OnDone, QueuedRequest
-from inferd.errors import InferdError, InvalidRequest, Overloaded
+from inferd.errors import (
+    InferdError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    Overloaded,
+)
 from inferd.serving.classification import check_classification, classify
 from inferd.serving.model_manager import ModelManager
+from inferd.serving.served_llm import ServedLLM
 from inferd.serving.served_model import ServedModel
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelMetadata
@@ -35,12 +42,12 @@ class DataPlane:
     def model_ready(self, name: str, version: str = "") -> bool:
         """Whether a model answers; raises ModelNotFound for one that does not exist."""
         try:
-            self._manager.resolve(name, version)
+            served = self._manager.resolve(name, version)
         except InferdError as error:
             if error.code == "model_not_found":
                 raise
             return False
-        return not self.draining
+        return not self.draining and not served.trouble
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
         """What a ready model is; raises ModelNotFound or ModelUnavailable."""
@@ -48,7 +55,7 @@ class DataPlane:
         if version:
             versions = [served.version]
         else:
-            versions = [m.version for m in self._manager.served_models() if m.name == name]
+            versions = [m.version for m in self._manager.loaded() if m.name == name]
         return ModelMetadata(
             name,
             tuple(str(number) for number in versions),
@@ -62,8 +69,43 @@ class DataPlane:
         return "inferd", __version__
 
     def served(self, name: str, version: str = "") -> ServedModel:
-        """The loaded model that a request would get; raises ModelNotFound or ModelUnavailable."""
-        return self._manager.resolve(name, version)
+        """The loaded model that a request of tensors would get; raises ModelNotFound,
+        ModelUnavailable, and InvalidRequest for a language model."""
+        return self._manager.predictive(name, version)
+
+    # -- text ----------------------------------------------------------------------------------
+
+    def generator(self, name: str | None) -> ServedLLM:
+        """The language model that a request for text would get; without a name, the only one.
+
+        Raises ModelNotFound, ModelUnavailable, and InvalidRequest for a model of tensors.
+        """
+        if self.draining:
+            raise ModelUnavailable("the server is shutting down and takes no new requests")
+        if not name:
+            names = sorted({llm.name for llm in self._manager.served_llms()})
+            if len(names) != 1:
+                raise InvalidRequest(
+                    f"model is required; there are: {', '.join(names) or 'none yet'}"
+                )
+            name = names[0]
+        try:
+            served = self._manager.resolve(name)
+        except ModelNotFound:
+            raise ModelNotFound(f"The model '{name}' does not exist") from None
+        if isinstance(served, ServedLLM):
+            return served
+        raise InvalidRequest(
+            f"model '{name}' is not a language model; it is served on /v2/models/{name}/infer"
+        )
+
+    def generators(self) -> list[ServedLLM]:
+        """The language models that answer, by name."""
+        names = {llm.name for llm in self._manager.served_llms()}
+        served = [self._manager.default.get(name) for name in sorted(names)]
+        return [llm for llm in served if isinstance(llm, ServedLLM)]
+
+    # -- tensors -------------------------------------------------------------------------------
 
     def submit(self, request: InferenceRequest, on_done: OnDone) -> QueuedRequest:
         """Queue a request; `on_done` gets the response or an error, once.
@@ -75,7 +117,7 @@ class DataPlane:
         """
         if self.draining:
             raise Overloaded("the server is shutting down and takes no new requests", 5.0)
-        served = self._manager.resolve(request.model_name, request.model_version)
+        served = self._manager.predictive(request.model_name, request.model_version)
         if request.outputs and any(output.classification for output in request.outputs):
             on_done = _classifying(served, request, on_done)
         return served.submit(request, on_done)

@@ -57,6 +57,7 @@ class InstancePool:
         self._loop = loop
         self._name = name
         self._estimate = estimate
+        self._steady = steady
         self._inline = steady
         self._threads: dict[int, _InstanceThread] = {}
 
@@ -66,7 +67,7 @@ class InstancePool:
 
     def enough(self, waiting: int) -> int:
         """How many of `waiting` rows the next batch should take; see BatchRunner."""
-        if self._inline and self._estimate.predict(waiting) <= INLINE_LIMIT_NS:
+        if not self._steady or self._estimate.predict(waiting) <= INLINE_LIMIT_NS:
             return 0
         if not self._lanes:
             return self._estimate.enough_rows(ENOUGH_NS) or 0

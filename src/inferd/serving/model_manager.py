@@ -6,39 +6,27 @@ One lock a model keeps its changes in order; requests never take it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from inferd.backends.registry import LLM
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
-from inferd.repository.layout import Fingerprint, ModelSource, scan
+from inferd.repository.layout import ModelSource, scan
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.memory import trim_memory
+from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
 from inferd.serving.served_model import LoadSpec, ServedModel, load_model
+from inferd.serving.version_record import Served, VersionRecord
 from inferd.types.model import ModelReadyState, ModelStatus
 
 _log = logging.getLogger("inferd.models")
 
 State = ModelReadyState
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class VersionRecord:
-    """What is known of one version: its public state, and the loaded model while there is one."""
-
-    state: ModelReadyState
-    reason: str = ""
-    served: ServedModel | None = None
-    loaded_from: "Origin | None" = None
-    failed_from: "Origin | None" = None
-    """What a version looked like when it was loaded, and when loading it last failed."""
-
-
-Origin = tuple[Fingerprint, ModelConfig]
 
 
 def intra_op_threads(cores: int, instances: int) -> int:
@@ -49,8 +37,12 @@ def intra_op_threads(cores: int, instances: int) -> int:
 class ModelManager:
     """Owns every loaded model."""
 
-    def __init__(self, paths: tuple[Path, ...], cores: int, load_threads: int) -> None:
-        self.default: dict[str, ServedModel] = {}
+    def __init__(
+        self, paths: tuple[Path, ...], cores: int, load_threads: int,
+        engine_options: Mapping[str, object] = MappingProxyType({}),
+        progress: LoadProgress | None = None,
+    ) -> None:  # fmt: skip
+        self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
         self.records: dict[str, dict[int, VersionRecord]] = {}
         self.errors: dict[str, str] = {}
@@ -62,13 +54,26 @@ class ModelManager:
         self._optional: set[str] = set()
         self._paths = paths
         self._cores = cores
+        self._engine_options = engine_options
+        self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
 
     # -- look-up, on the path of every request ------------------------------------------------
 
-    def resolve(self, name: str, version: str = "") -> ServedModel:
+    def predictive(self, name: str, version: str = "") -> ServedModel:
+        """The loaded model for a request of tensors; raises as `resolve`, and InvalidRequest for a
+        language model."""
+        served = self.resolve(name, version)
+        if isinstance(served, ServedModel):
+            return served
+        raise InvalidRequest(
+            f"model '{name}' is a language model and takes no tensors; it is served on "
+            "/v1/chat/completions and /v1/completions"
+        )
+
+    def resolve(self, name: str, version: str = "") -> Served:
         """The loaded model for a request; raises ModelNotFound or ModelUnavailable."""
         if not version:
             served = self.default.get(name)
@@ -103,7 +108,7 @@ class ModelManager:
     def index(self) -> list[ModelStatus]:
         """Every known version with its state, by name and version."""
         statuses = [
-            ModelStatus(name, version, record.state, record.reason or self.errors.get(name, ""))
+            record.status(name, version, self.errors.get(name, ""))
             for name, versions in self.records.items()
             for version, record in versions.items()
         ]
@@ -115,6 +120,14 @@ class ModelManager:
         return sorted(statuses, key=lambda s: (s.name, s.version))
 
     def served_models(self) -> list[ServedModel]:
+        """Every loaded version that takes tensors, by name and version."""
+        return [served for served in self.loaded() if isinstance(served, ServedModel)]
+
+    def served_llms(self) -> list[ServedLLM]:
+        """Every loaded version of a language model, by name and version."""
+        return [served for served in self.loaded() if isinstance(served, ServedLLM)]
+
+    def loaded(self) -> list[Served]:
         """Every loaded version, by name and version."""
         return [
             record.served
@@ -125,7 +138,8 @@ class ModelManager:
 
     def all_ready(self) -> bool:
         """Whether every model that should be served is, apart from those marked not required."""
-        return all(name in self.default for name in self._wanted - self._optional)
+        served = [self.default.get(name) for name in self._wanted - self._optional]
+        return all(model is not None and not model.trouble for model in served)
 
     # -- change --------------------------------------------------------------------------------
 
@@ -204,7 +218,7 @@ class ModelManager:
 
     async def drain(self) -> None:
         """Wait until no model has a request queued or running. New ones have been stopped."""
-        await asyncio.gather(*[served.batcher.drain() for served in self.served_models()])
+        await asyncio.gather(*[served.drain() for served in self.loaded()])
 
     async def close(self) -> None:
         """Close every model."""
@@ -230,9 +244,8 @@ class ModelManager:
             name, version, source.versions[version].path, source.backend, source.config,
             intra_op_threads(self._cores, source.config.instance_count), source.labels,
         )  # fmt: skip
-        loop = asyncio.get_running_loop()
         try:
-            served = await self._off_loop(lambda: load_model(spec, loop))
+            served = await self._load(spec)
         except InferdError as error:
             record.failed_from = origin
             self._load_failed(name, version, record, str(error))
@@ -257,6 +270,12 @@ class ModelManager:
             },
         )  # fmt: skip
         return True
+
+    async def _load(self, spec: LoadSpec) -> Served:
+        if spec.backend == LLM:
+            return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
+        loop = asyncio.get_running_loop()
+        return await self._off_loop(lambda: load_model(spec, loop))
 
     def _load_failed(self, name: str, version: int, record: VersionRecord, reason: str) -> None:
         _log.error(
@@ -287,9 +306,9 @@ class ModelManager:
 
         self._spawn(retire())
 
-    async def _close_model(self, served: ServedModel) -> None:
+    async def _close_model(self, served: Served) -> None:
         """Drain, close, and give the memory back to the system."""
-        await served.batcher.drain()
+        await served.drain()
         await self._off_loop(served.close)
         await self._off_loop(trim_memory)
 

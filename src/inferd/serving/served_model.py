@@ -116,6 +116,11 @@ class ServedModel:
         """Whether `run_now` would run one row at this moment."""
         return self._pool.runs_now(1)
 
+    @property
+    def trouble(self) -> str:
+        """Why requests would fail now; a model that is loaded has no reason."""
+        return ""
+
     def queue_depth(self) -> int:
         """Requests that wait."""
         return self.batcher.queue.size
@@ -123,6 +128,10 @@ class ServedModel:
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
         return self.batcher.in_flight
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or running. New requests have been stopped."""
+        await self.batcher.drain()
 
     def close(self) -> None:
         """Give the memory back; blocks. Nothing may be queued or running."""
@@ -173,7 +182,7 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
         for instance in instances:
             _warm_up(instance, spec, model.description, estimate)
         lane_estimate = RunTimeEstimate()
-        if len(instances) == 1 and LANES_FROM_NS <= estimate.predict(1) < float("inf"):
+        if _gains_from_lanes(model.description, len(instances), estimate):
             lanes.extend(model.create_lanes())
             for lane in lanes:
                 _warm_up(lane, spec, model.description, lane_estimate)
@@ -185,6 +194,15 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             instance.close()
         model.close()
         raise
+
+
+def _gains_from_lanes(
+    description: ModelDescription, instances: int, estimate: RunTimeEstimate
+) -> bool:
+    """Lanes are chosen by predictions, which a model that is not steady does not keep to; several
+    instances run side by side anyhow."""
+    row_ns = estimate.predict(1)
+    return description.steady and instances == 1 and LANES_FROM_NS <= row_ns < float("inf")
 
 
 def _check_batching(config: ModelConfig, description: ModelDescription) -> None:

@@ -44,6 +44,7 @@ from inferd.engine.kernels.vector import (
     get_i64,
     load_f32,
     load_i32,
+    prefetch_64,
     prefetch_256,
     splat_f32,
     store_f32,
@@ -51,8 +52,9 @@ from inferd.engine.kernels.vector import (
 )
 
 AHEAD = 1024
-"""Bytes that few rows of x, whose weights come from memory, ask for ahead of their turn: past the
-end of a panel this is the next one, which the processor's own prefetching would not know."""
+"""Bytes ahead of which a panel that is passed over once asks for memory: past its end this is the
+next one, which the processor's own prefetching would not know. A panel that is passed over several
+times is in the cache after the first; its last pass asks for the next panel."""
 
 MOST_ROWS = 6
 SCRATCH_BYTES = MOST_ROWS * 256
@@ -158,12 +160,11 @@ def finish_panel(op: int, row: int, rows: int, panel: int, width: int, scratch: 
 
 def _i8_tile(rows: int) -> Any:
     @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
+    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
         acc = start_tile(rows, 4, sums, 4)
         end = w + inputs * 64
         while w < end:
-            if rows <= 2:
-                prefetch_256(w + AHEAD)
+            prefetch_256(w + ahead)
             acc = tile_dot(acc, w, x, stride)
             w += 256
             x += 4
@@ -174,15 +175,14 @@ def _i8_tile(rows: int) -> Any:
 
 def _i4_tile(rows: int) -> Any:
     @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
+    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
         total = zero_tile_f32(rows, 2)
         end = w + inputs * 18
         sums_stride = inputs // 8
         while w < end:
-            if rows <= 2:
-                prefetch_256(w + AHEAD)
-                prefetch_256(w + AHEAD + 256)
-                prefetch_256(w + AHEAD + 320)
+            prefetch_256(w + ahead)
+            prefetch_256(w + ahead + 256)
+            prefetch_64(w + ahead + 512)
             acc = start_tile(rows, 2, sums, sums_stride)
             acc = tile_dot_nibbles(acc, w + 64, x, stride)
             acc = tile_dot_nibbles(acc, w + 192, x + 8, stride)
@@ -201,12 +201,13 @@ def _bf16_tile(rows: int) -> Any:
     if HAS_BF16:
 
         @njit(nogil=True, cache=True)
-        def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
+        def tile(
+            w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int
+        ) -> None:
             acc = zero_tile_f32(rows, 4)
             end = w + inputs * 128
             while w < end:
-                if rows <= 2:
-                    prefetch_256(w + AHEAD)
+                prefetch_256(w + ahead)
                 acc = tile_dot_bf16(acc, w, x, stride)
                 w += 256
                 x += 4
@@ -215,10 +216,13 @@ def _bf16_tile(rows: int) -> Any:
     else:
 
         @njit(nogil=True, cache=True)
-        def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
+        def tile(
+            w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int
+        ) -> None:
             acc = zero_tile_f32(rows, 4)
             end = w + inputs * 128
             while w < end:
+                prefetch_256(w + ahead)
                 acc = tile_fma_pairs(acc, w, x, stride)
                 w += 256
                 x += 8
@@ -229,10 +233,11 @@ def _bf16_tile(rows: int) -> Any:
 
 def _f32_tile(rows: int) -> Any:
     @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
+    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
         acc = zero_tile_f32(rows, 4)
         end = w + inputs * 256
         while w < end:
+            prefetch_256(w + ahead)
             acc = tile_fma_f32(acc, w, x, stride)
             w += 256
             x += 4
@@ -263,19 +268,20 @@ def _product(make_tile: Any, width: int, panel_bytes: int, integer: bool, groupe
                     left = rows - row
                     tiles = (left + 5) // 6
                     count = (left + tiles - 1) // tiles
+                    ahead = 0 if tiles > 1 else AHEAD if row == 0 else inputs * panel_bytes
                     at, s = x + row * stride, sums + row * sums_stride
                     if count == 6:
-                        t6(w, at, stride, inputs, s, scratch)
+                        t6(w, at, stride, inputs, s, scratch, ahead)
                     elif count == 5:
-                        t5(w, at, stride, inputs, s, scratch)
+                        t5(w, at, stride, inputs, s, scratch, ahead)
                     elif count == 4:
-                        t4(w, at, stride, inputs, s, scratch)
+                        t4(w, at, stride, inputs, s, scratch, ahead)
                     elif count == 3:
-                        t3(w, at, stride, inputs, s, scratch)
+                        t3(w, at, stride, inputs, s, scratch, ahead)
                     elif count == 2:
-                        t2(w, at, stride, inputs, s, scratch)
+                        t2(w, at, stride, inputs, s, scratch, ahead)
                     else:
-                        t1(w, at, stride, inputs, s, scratch)
+                        t1(w, at, stride, inputs, s, scratch, ahead)
                     if integer:
                         for line in range(scratch, scratch + 256 * count, 64):
                             store_f32(line, to_f32(load_i32(line)))

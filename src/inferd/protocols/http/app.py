@@ -8,13 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from inferd.errors import InvalidRequest
 from inferd.protocols.http.asgi import AsgiApp, AsgiExchange
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.docs import docs_page
 from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.oip.infer import InferRoute
-from inferd.protocols.http.oip.openapi import openapi_document
 from inferd.protocols.http.oip.routes import OipRoutes, json_response
+from inferd.protocols.http.openai.errors import openai_error_body
+from inferd.protocols.http.openai.routes import PREFIXES, GenerationRoute, OpenAIRoutes
+from inferd.protocols.http.openapi import openapi_document
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.serving.control_plane import ControlPlane
@@ -23,8 +26,10 @@ from inferd.serving.data_plane import DataPlane
 RenderMetrics = Callable[[], bytes]
 
 
-def create_app(data: DataPlane, control: ControlPlane, metrics: RenderMetrics) -> AsgiApp:
-    """Every route but inference."""
+def create_app(
+    data: DataPlane, control: ControlPlane, metrics: RenderMetrics, max_body_bytes: int
+) -> AsgiApp:
+    """Every route but inference and generation."""
 
     async def metrics_page(request: Request) -> Response:
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -38,6 +43,7 @@ def create_app(data: DataPlane, control: ControlPlane, metrics: RenderMetrics) -
     app = Starlette(
         routes=[
             *OipRoutes(data, control).routes(),
+            *OpenAIRoutes(data, max_body_bytes).routes(),
             Route("/metrics", metrics_page),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
@@ -55,21 +61,22 @@ async def _http_error(request: Request, error: Exception) -> Response:
         404: f"no such path: {path}; /docs lists what there is",
         405: f"{request.method} is not allowed on {path}",
     }.get(error.status_code, error.detail)
-    return Response(
-        error_body(message), error.status_code, error.headers, media_type="application/json"
-    )
+    openai = path.startswith(PREFIXES)
+    body = openai_error_body(InvalidRequest(message)) if openai else error_body(message)
+    return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
 class RequestRouter:
-    """Inference takes the direct path, everything else goes to the ASGI application."""
+    """Inference and generation take the direct path, all else goes to the ASGI application."""
 
-    def __init__(self, infer: InferRoute, app: AsgiApp) -> None:
+    def __init__(self, infer: InferRoute, generation: GenerationRoute, app: AsgiApp) -> None:
         self._infer = infer
+        self._generation = generation
         self._app = app
 
     def __call__(self, head: RequestHead) -> Handler:
         """A Route."""
-        return self._infer.handler(head) or self._start_asgi
+        return self._infer.handler(head) or self._generation.handler(head) or self._start_asgi
 
     def _start_asgi(self, connection: HttpConnection, request: HttpRequest) -> Exchange:
         sent = request.head.fields.get(b"x-request-id")

@@ -1,9 +1,10 @@
-"""The OpenAPI document: what each HTTP route takes and answers, errors included."""
+"""The Open Inference Protocol's part of the OpenAPI document: what each route takes and answers,
+errors included.
+"""
 
 from functools import cache
 from typing import Any
 
-from inferd import __version__
 from inferd.types.datatype import DATATYPES
 
 _JSON = "application/json"
@@ -13,7 +14,7 @@ _TENSOR_NAME = {"type": "string"}
 _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _DATATYPE = {"type": "string", "enum": list(DATATYPES)}
 
-_SCHEMAS: dict[str, Any] = {
+OIP_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
         "required": ["error"],
@@ -143,8 +144,8 @@ _EXAMPLE = """curl -s localhost:8000/v2/models/NAME/infer -d '{
 
 
 @cache
-def openapi_document() -> dict[str, Any]:
-    """The document, OpenAPI 3.1."""
+def oip_paths() -> dict[str, Any]:
+    """The operations, by path and method."""
     paths: dict[str, Any] = {
         "/v2/health/live": {"get": _operation("Health", "Whether the process answers", "Object")},
         "/v2/health/ready": {
@@ -166,16 +167,7 @@ def openapi_document() -> dict[str, Any]:
     paths["/v2/models/stats"] = {"get": _operation("Statistics", "All models", "Object")}
     paths |= _repository_paths()
     paths["/metrics"] = {"get": _text("Metrics in Prometheus' format", "text/plain")}
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "inferd",
-            "version": __version__,
-            "description": "The Open Inference Protocol with Triton's extensions.",
-        },
-        "paths": paths,
-        "components": {"schemas": _SCHEMAS},
-    }
+    return paths
 
 
 def _repository_paths() -> dict[str, Any]:

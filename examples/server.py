@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
 LOOK_EVERY_S = 0.05
 
@@ -20,9 +20,10 @@ class ServerFailed(Exception):
 
 
 @contextmanager
-def running(models: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve a folder of models; ready on entry, stopped on exit."""
-    command = [sys.executable, "-m", "inferd", "serve", str(models), "--http-port", str(port)]
+def running(model: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve a model or a folder of them; ready on entry, stopped on exit."""
+    command = [sys.executable, "-m", "inferd", "serve", str(model), "--http-port", str(port)]
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -30,6 +31,15 @@ def running(models: Path, port: int, log: Path) -> Iterator[subprocess.Popen[byt
         yield process
     finally:
         _stop(process)
+
+
+def serve_on(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until Ctrl-C; raises ServerFailed when the server ends before."""
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        return
+    raise ServerFailed(f"the server ended by itself; it said:\n{log.read_text()}")
 
 
 def choose_port(preferred: int) -> int:

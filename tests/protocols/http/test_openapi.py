@@ -9,7 +9,8 @@ import pytest
 
 from inferd.protocols.http.app import create_app
 from inferd.protocols.http.errors import REASONS
-from inferd.protocols.http.oip.openapi import openapi_document
+from inferd.protocols.http.openai.routes import GENERATION
+from inferd.protocols.http.openapi import openapi_document
 from inferd.schemas import oip
 
 DOCUMENT = openapi_document()
@@ -70,7 +71,7 @@ def test_every_operation_says_what_it_answers() -> None:
 
 
 def test_every_route_that_is_served_is_described_and_no_other() -> None:
-    app: Any = create_app(None, None, lambda: b"")  # type: ignore[arg-type]
+    app: Any = create_app(None, None, lambda: b"", 1)  # type: ignore[arg-type]
     unsupported = "/v2/repository/{repository}/"
     not_api = {"/openapi.json", "/docs"}
     served = {
@@ -79,7 +80,8 @@ def test_every_route_that_is_served_is_described_and_no_other() -> None:
         if route.path not in not_api and not route.path.startswith(unsupported)
     }
     infer = {"/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"}
-    assert set(DOCUMENT["paths"]) == served | infer
+    generation = {path.decode() for path in GENERATION}
+    assert set(DOCUMENT["paths"]) == served | infer | generation
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The OpenAI API with vLLM's additions: it translates to the DataPlane and back."""

@@ -1,0 +1,200 @@
+"""A GenerationExchange: one request for text on one connection, from its body to its last byte.
+
+It runs as one task, which ends when the client leaves; with it end the generations that it reads.
+An error before the first byte is an answer with a status, one behind it an event.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+
+import orjson
+
+from inferd.errors import InferdError
+from inferd.protocols.http.connection import HttpConnection
+from inferd.protocols.http.openai.body import decode_body
+from inferd.protocols.http.openai.chat import chat_reply
+from inferd.protocols.http.openai.completions import completion_reply
+from inferd.protocols.http.openai.errors import (
+    error_object,
+    openai_error_body,
+    openai_error_headers,
+    status_of,
+)
+from inferd.protocols.http.openai.offload import offloaded
+from inferd.protocols.http.openai.prompts import runs_code
+from inferd.protocols.http.openai.reply import DONE, Reply
+from inferd.protocols.http.request import Headers, HttpRequest
+from inferd.protocols.http.request_id import next_request_id, request_id
+from inferd.schemas.openai import ChatRequest, CompletionRequest, GenerationFields
+from inferd.serving.data_plane import DataPlane
+from inferd.serving.served_llm import ServedLLM
+from inferd.types.generation import GenerationDelta, GenerationRequest
+
+_log = logging.getLogger("inferd.http")
+
+
+PING_S = 10.0
+"""How long a stream may be silent: proxies end connections on which nothing comes."""
+
+_PING = b": still working\n\n"
+_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class GenerationExchange:
+    """One request being answered; an Exchange."""
+
+    __slots__ = (
+        "_begun",
+        "_connection",
+        "_kind",
+        "_max_body_bytes",
+        "_plane",
+        "_request",
+        "_request_id",
+        "_silent",
+        "_task",
+        "_timer",
+    )  # fmt: skip
+
+    def __init__(
+        self, plane: DataPlane, max_body_bytes: int, kind: type[GenerationFields],
+        connection: HttpConnection, request: HttpRequest,
+    ) -> None:  # fmt: skip
+        self._plane = plane
+        self._max_body_bytes = max_body_bytes
+        self._kind = kind
+        self._connection = connection
+        self._request = request
+        self._request_id = request_id(request.head.fields.get(b"x-request-id"))
+        self._begun = False
+        self._silent = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def cancel(self) -> None:
+        """The client has left."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            reply = await self._reply()
+            if reply.streams:
+                await self._stream(reply)
+            else:
+                await self._generate(reply, reply.add)
+                body = reply.whole()
+                self._connection.respond(200, body, headers=self._headers())
+        except InferdError as error:
+            self._fail(error)
+        except Exception as error:
+            _log.exception("request failed", extra={"request_id": self._request_id.decode()})
+            self._fail(InferdError(f"internal error: {type(error).__name__}"))
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    # -- in --------------------------------------------------------------------------------------
+
+    async def _reply(self) -> Reply:
+        request, kind = self._request, self._kind
+        size = len(request.body)
+        fields = await offloaded(
+            size,
+            lambda: decode_body(request.body, request.head.fields, kind, self._max_body_bytes),
+        )
+        llm = self._plane.generator(fields.model)
+        id = next_request_id().decode()
+        return await offloaded(size, lambda: _reply_to(fields, llm, id), runs_code(fields))
+
+    # -- generating ------------------------------------------------------------------------------
+
+    async def _generate(
+        self, reply: Reply, take: Callable[[int, list[GenerationDelta]], None]
+    ) -> None:
+        """Hand all that comes to `take`; the first of several prompts to fail ends the others."""
+        llm, requests = reply.llm, reply.requests
+        if len(requests) == 1:
+            await self._read(llm, requests[0], 0, take)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, request in enumerate(requests):
+                    group.create_task(self._read(llm, request, number, take))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _read(
+        self, llm: ServedLLM, request: GenerationRequest, number: int,
+        take: Callable[[int, list[GenerationDelta]], None],
+    ) -> None:  # fmt: skip
+        drained = self._connection.drained
+        async with aclosing(llm.generate(request)) as stream:
+            async for deltas in stream:
+                take(number, deltas)
+                await drained()
+
+    # -- a stream --------------------------------------------------------------------------------
+
+    async def _stream(self, reply: Reply) -> None:
+        self._arm()
+        events, send = reply.events, self._send
+
+        def take(number: int, deltas: list[GenerationDelta]) -> None:
+            data = events(number, deltas)
+            if data:
+                send(data)
+
+        await self._generate(reply, take)
+        self._end(reply.last_events())
+
+    def _send(self, data: bytes) -> None:
+        """Send events; the first take the answer's head with them."""
+        self._silent = False
+        frame = b"%x\r\n%b\r\n" % (len(data), data)
+        if not self._begun:
+            self._begun = True
+            kind = b"text/event-stream; charset=utf-8"
+            headers = [*self._headers(), *_STREAM_HEADERS]
+            frame = self._connection.head(200, headers, kind, None) + frame
+        self._connection.write(frame)
+
+    def _end(self, data: bytes) -> None:
+        self._send(data)
+        self._connection.write(b"0\r\n\r\n")
+        self._connection.finish(200)
+
+    def _arm(self) -> None:
+        self._silent = True
+        self._timer = asyncio.get_running_loop().call_later(PING_S, self._ping)
+
+    def _ping(self) -> None:
+        if self._silent:
+            self._send(_PING)
+        self._arm()
+
+    # -- errors ----------------------------------------------------------------------------------
+
+    def _fail(self, error: InferdError) -> None:
+        status = status_of(error)
+        if status >= 500:
+            extra = {"request_id": self._request_id.decode(), "error": str(error)}
+            _log.error("generation failed", extra=extra)
+        if self._connection.closed:
+            return
+        if self._begun:
+            self._end(b"data: %b\n\n%b" % (orjson.dumps({"error": error_object(error)}), DONE))
+            return
+        headers = [*self._headers(), *openai_error_headers(error)]
+        self._connection.respond(status, openai_error_body(error), headers=headers)
+
+    def _headers(self) -> Headers:
+        return [(b"x-request-id", self._request_id)]
+
+
+def _reply_to(fields: GenerationFields, llm: ServedLLM, id: str) -> Reply:
+    if isinstance(fields, ChatRequest):
+        return chat_reply(fields, llm, id)
+    assert isinstance(fields, CompletionRequest)
+    return completion_reply(fields, llm, id)

@@ -1,0 +1,56 @@
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
+from inferd.observability.metrics import LLM_HISTOGRAMS, LLM_METRICS, MetricsRegistry
+
+
+@dataclass
+class Llm:
+    name: str = "llama"
+    version: int = 2
+    statistics: GenerationStatistics = field(default_factory=GenerationStatistics)
+
+    def gauges(self) -> EngineGauges:
+        return EngineGauges(running=3, waiting=1, kv_usage=0.5, kv_waste=0.02, prefix_hits=9)
+
+
+def page(*llms: Llm) -> dict[tuple[str, str], float]:
+    """Values of the language models' metrics by name and the last label's value."""
+    text = MetricsRegistry(list, lambda: llms, dict).render().decode()
+    return {
+        (sample.name, sample.labels.get("finished_reason", sample.labels.get("le", ""))): (
+            sample.value
+        )
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+        if sample.labels.get("model_name") == "llama"
+    }
+
+
+def test_a_language_models_metrics_have_vllms_names_and_values() -> None:
+    llm = Llm()
+    llm.statistics.prompt_tokens = 12
+    llm.statistics.finished["length"] = 4
+    llm.statistics.inter_token.observe(20_000_000)
+    found = page(llm)
+    assert found["vllm:num_requests_running", ""] == 3
+    assert found["vllm:num_requests_waiting", ""] == 1
+    assert found["vllm:kv_cache_usage_perc", ""] == 0.5
+    assert found["vllm:prefix_cache_hits_total", ""] == 9
+    assert found["inferd_kv_waste_ratio", ""] == 0.02
+    assert found["vllm:prompt_tokens_total", ""] == 12
+    assert found["vllm:request_success_total", "length"] == 4
+    assert found["vllm:inter_token_latency_seconds_bucket", "0.01"] == 0
+    assert found["vllm:inter_token_latency_seconds_bucket", "0.025"] == 1
+    assert found["vllm:inter_token_latency_seconds_sum", ""] == 0.02
+
+
+def test_every_metric_is_there_once_and_none_without_a_language_model() -> None:
+    names = [metric.name for metric in (*LLM_METRICS, *LLM_HISTOGRAMS)]
+    assert len(names) == len(set(names))
+    found = {name for name, _ in page(Llm())}
+    for name in names:
+        assert any(there.startswith(name) for there in found), name
+    assert page() == {}
