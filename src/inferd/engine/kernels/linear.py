@@ -197,53 +197,30 @@ def _i4_tile(rows: int) -> Any:
     return tile
 
 
-def _bf16_tile(rows: int) -> Any:
-    if HAS_BF16:
+def _float_tile(multiply: Any, input_bytes: int, x_bytes: int) -> Any:
+    """Tiles of sums in float32; `x_bytes` are multiplied at once."""
 
+    def make(rows: int) -> Any:
         @njit(nogil=True, cache=True)
         def tile(
             w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int
         ) -> None:
             acc = zero_tile_f32(rows, 4)
-            end = w + inputs * 128
+            end = w + inputs * input_bytes
             while w < end:
                 prefetch_256(w + ahead)
-                acc = tile_dot_bf16(acc, w, x, stride)
+                acc = multiply(acc, w, x, stride)
                 w += 256
-                x += 4
+                x += x_bytes
             store_tile(acc, scratch, 256)
 
-    else:
+        return tile
 
-        @njit(nogil=True, cache=True)
-        def tile(
-            w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int
-        ) -> None:
-            acc = zero_tile_f32(rows, 4)
-            end = w + inputs * 128
-            while w < end:
-                prefetch_256(w + ahead)
-                acc = tile_fma_pairs(acc, w, x, stride)
-                w += 256
-                x += 8
-            store_tile(acc, scratch, 256)
-
-    return tile
+    return make
 
 
-def _f32_tile(rows: int) -> Any:
-    @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
-        acc = zero_tile_f32(rows, 4)
-        end = w + inputs * 256
-        while w < end:
-            prefetch_256(w + ahead)
-            acc = tile_fma_f32(acc, w, x, stride)
-            w += 256
-            x += 4
-        store_tile(acc, scratch, 256)
-
-    return tile
+_bf16_tile = _float_tile(tile_dot_bf16, 128, 4) if HAS_BF16 else _float_tile(tile_fma_pairs, 128, 8)
+_f32_tile = _float_tile(tile_fma_f32, 256, 4)
 
 
 def _product(make_tile: Any, width: int, panel_bytes: int, integer: bool, grouped: bool) -> Any:

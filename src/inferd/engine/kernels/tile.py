@@ -104,19 +104,25 @@ def _row_addresses(builder: Any, kind: Tile, a: Any, stride: Any) -> list[Any]:
     ]
 
 
-def _emit_tile_dot(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, stride: Any) -> Any:
-    weights = [emit_load(builder, at(builder, w, 64 * col), VI) for col in range(kind.cols)]
-    rows = [
-        splat(builder, emit_load(builder, addr, I32))
-        for addr in _row_addresses(builder, kind, a, stride)
-    ]
-    return _for_each(
-        builder, tile, kind, lambda acc, r, c: dot_of_bytes(builder, acc, weights[c], rows[r])
-    )
+def _tile_dot(dot: Callable[..., Any]) -> Any:
+    def emit(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, stride: Any) -> Any:
+        weights = [emit_load(builder, at(builder, w, 64 * col), VI) for col in range(kind.cols)]
+        rows = [
+            splat(builder, emit_load(builder, addr, I32))
+            for addr in _row_addresses(builder, kind, a, stride)
+        ]
+        return _for_each(
+            builder, tile, kind, lambda acc, r, c: dot(builder, acc, weights[c], rows[r])
+        )
+
+    return _tile_operation(emit)
 
 
-tile_dot = _tile_operation(_emit_tile_dot)
+tile_dot = _tile_dot(dot_of_bytes)
 """tile[r, c] += w[c] . a[r]: 4 unsigned bytes a lane at w + 64 c, 4 signed ones at a + r stride."""
+
+tile_dot_bf16 = _tile_dot(dot_of_bf16)
+"""tile[r, c] += w[c] . a[r] with two bfloat16 a lane on both sides."""
 
 
 def _emit_tile_dot_nibbles(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, stride: Any) -> Any:
@@ -141,21 +147,6 @@ def _emit_tile_dot_nibbles(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, 
 
 tile_dot_nibbles = _tile_operation(_emit_tile_dot_nibbles)
 """The same with 8 nibbles a lane: the low ones are inputs 0 to 3, the high ones 4 to 7."""
-
-
-def _emit_tile_dot_bf16(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, stride: Any) -> Any:
-    weights = [emit_load(builder, at(builder, w, 64 * col), VI) for col in range(kind.cols)]
-    rows = [
-        splat(builder, emit_load(builder, addr, I32))
-        for addr in _row_addresses(builder, kind, a, stride)
-    ]
-    return _for_each(
-        builder, tile, kind, lambda acc, r, c: dot_of_bf16(builder, acc, weights[c], rows[r])
-    )
-
-
-tile_dot_bf16 = _tile_operation(_emit_tile_dot_bf16)
-"""tile[r, c] += w[c] . a[r] with two bfloat16 a lane on both sides."""
 
 
 def _emit_tile_fma_pairs(builder: Any, kind: Tile, tile: Any, w: Any, a: Any, stride: Any) -> Any:
