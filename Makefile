@@ -7,7 +7,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test test-all lint format bench clean
+.PHONY: help demo demo-llm test test-all lint format bench bench-llm clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | while IFS= read -r line; do \
@@ -39,6 +39,9 @@ format: $(VENV)/dev.stamp ## Put the source into its one format
 
 bench: $(VENV)/dev.stamp ## Measure: make bench ARGS="..."
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-llm: $(VENV)/dev.stamp ## Measure language engines: make bench-llm ARGS="..."
+	$(BIN)/python -m benchmarks.llm $(ARGS)
 
 clean: ## Remove everything that make made, .venv too
 	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \

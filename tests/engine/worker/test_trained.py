@@ -26,7 +26,7 @@ def texts() -> list[list[int]]:
     tokenizer = Tokenizer.load(MODEL)
     found: list[list[int]] = []
     for text in json.loads((MODEL / "held_out.json").read_text()):
-        ids = tokenizer.encode(text)[:400]
+        ids = tokenizer.encode(text, add_special_tokens=False)[:400]
         if len(ids) > 1:
             found.append(ids)
         if sum(map(len, found)) > TOKENS:

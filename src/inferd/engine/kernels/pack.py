@@ -44,7 +44,7 @@ PANEL = {"i8": 64, "i4": 32, "bf16": 64, "f32": 64}
 INPUT_BYTES = {"i8": 64, "i4": 18, "bf16": 128, "f32": 256}
 """Bytes of a panel for each input."""
 
-_CANDIDATES = 6
+_CANDIDATES = 14
 
 
 @njit(nogil=True, cache=True)
@@ -100,8 +100,11 @@ def _pack_row_i4(row: int, inputs: int, out: int, lane: int, scratch: int) -> No
         base = extreme / -8.0
         best, best_error = types.float32(0.0), types.float32(3.4e38)
         if extreme != 0.0:
-            for candidate in range(_CANDIDATES):
-                put_f16(scratch, types.float32(base * (1.0 - 0.03 * candidate)))
+            for candidate in range(2 * _CANDIDATES):
+                # The number of largest magnitude as -8 or as 7, a little less or a little more.
+                step = base if candidate < _CANDIDATES else base * (-8.0 / 7.0)
+                factor = 1.04 - 0.02 * (candidate % _CANDIDATES)
+                put_f16(scratch, types.float32(step * factor))
                 scale = get_f16(scratch)
                 if scale != 0.0:
                     error = types.float32(_squared_error(low, high, scale))

@@ -23,7 +23,7 @@ from inferd.engine.models.spec import WeightSource
 from inferd.engine.weights.checkpoint import Checkpoint
 from inferd.errors import Unsupported
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised whenever the bytes of a packed weight change their meaning."""
 
 _FORMS = {"f32": 0, "bf16": 1, "i8": 2, "i4": 3}
