@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,10 @@ from e2e.harness import RunningServer
 from models import write_standard_repository
 
 Serve = Callable[..., RunningServer]
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would every process
+# that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
