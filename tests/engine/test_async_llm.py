@@ -1,6 +1,7 @@
 """The asynchronous face: streams, leaving early, and an engine that dies and comes back."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -154,3 +155,15 @@ def test_a_model_that_does_not_load_says_why(folder: Path) -> None:
         await llm.close()
 
     asyncio.run(main())
+
+
+def test_the_first_delta_says_how_long_it_waited(folder: Path) -> None:
+    async def body(llm: AsyncLLM) -> None:
+        asked = request("timed", [100], 3)
+        asked.arrival_s = time.monotonic() - 5.0
+        first, *others = await gather(llm, asked)
+        assert first.queue_s is not None
+        assert 5.0 <= first.queue_s < 25.0
+        assert [delta.queue_s for delta in others] == [None, None]
+
+    run(folder, counting_core, body)

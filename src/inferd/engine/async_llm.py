@@ -173,6 +173,7 @@ class AsyncLLM:
             index=update.index, token_ids=update.token_ids, text=text, logprobs=update.logprobs,
             prompt_logprobs=update.prompt_logprobs, finish_reason=update.finish_reason,
             stop_reason=update.stop_reason, num_cached_tokens=update.num_cached_tokens,
+            queue_s=update.queue_s,
         )  # fmt: skip
         if stop is not None:
             delta.finish_reason, delta.stop_reason = "stop", stop

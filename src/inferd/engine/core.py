@@ -39,6 +39,7 @@ class SequenceUpdate:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     num_cached_tokens: int = 0
+    queue_s: float | None = None
     error: InferdError | None = None
 
 
@@ -163,6 +164,8 @@ class EngineCore:
                 except InferdError as error:  # no probabilities: this request's misfortune alone
                     updates[sequence.id].error = error
             if entry.samples:
+                if not sequence.num_output_tokens and sequence.first_scheduled_s is not None:
+                    updates[sequence.id].queue_s = sequence.first_scheduled_s - sequence.arrival_s
                 sampling.append(entry)
                 picked.append(row + count - 1)
             row += count

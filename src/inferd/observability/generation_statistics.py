@@ -58,6 +58,8 @@ class GenerationStatistics:
         self.finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
         """Sequences by why they ended."""
         self.first_token = Histogram(FIRST_TOKEN_BOUNDS_NS)
+        self.queue = Histogram(REQUEST_BOUNDS_NS)
+        self.prefill = Histogram(REQUEST_BOUNDS_NS)
         self.inter_token = Histogram(INTER_TOKEN_BOUNDS_NS)
         self.request = Histogram(REQUEST_BOUNDS_NS)
         self.decode = Histogram(REQUEST_BOUNDS_NS)
@@ -97,6 +99,10 @@ class RequestWatch:
                 elif not self._first_ns:
                     self._first_ns = now_ns
                     statistics.first_token.observe(now_ns - self._start_ns)
+                    if delta.queue_s is not None:
+                        queue_ns = int(delta.queue_s * 1e9)
+                        statistics.queue.observe(queue_ns)
+                        statistics.prefill.observe(max(0, now_ns - self._start_ns - queue_ns))
                 last_ns[index] = now_ns
                 self._tokens[index] += count
                 statistics.generation_tokens += count

@@ -87,6 +87,8 @@ class GenerationDelta(msgspec.Struct, kw_only=True, eq=False):
     stop_reason: str | int | None = None
     num_cached_tokens: int = 0
     """Prompt tokens that were found in the prefix cache."""
+    queue_s: float | None = None
+    """Seconds from arrival until its first token was computed on; with its first delta."""
 
 
 class Generation(msgspec.Struct, kw_only=True, eq=False):

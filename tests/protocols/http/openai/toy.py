@@ -84,8 +84,12 @@ class CountingRunner:
         if self.after == 0:
             self.gate.clear()
         self.after -= 1
-        self.gate.wait(20.0)
+        # It may be broken before the gate shuts: then nobody opens it any more, and it must not
+        # shut for who comes next.
+        while not self.gate.wait(0.01) and not self.broken:
+            pass
         if self.broken:
+            self.after = -1
             raise RuntimeError("the toy is broken")
         self.batches.append(len(batch.seq_lens))
         following = (batch.token_ids[batch.logit_rows] + 1) % self.vocab_size
