@@ -71,7 +71,6 @@ def _tile_maker(lane: str) -> Any:
 
 
 zero_tile_f32 = _tile_maker("f32")  # rows, cols (constants) -> Tile
-zero_tile_i32 = _tile_maker("i32")
 
 
 def _for_each(builder: Any, tile: Any, kind: Tile, step: Callable[[Any, int, int], Any]) -> Any:

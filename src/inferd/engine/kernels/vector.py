@@ -31,7 +31,6 @@ from inferd.engine.kernels.emit import (
     call,
     constant,
     define,
-    dot_of_bytes,
     emit_load,
     emit_store,
     lane_type,
@@ -65,10 +64,8 @@ def _loader(kind: str) -> Any:
 load_f32 = _loader("f32")  # addr -> f32x16
 load_bf16 = _loader("bf16")  # 16 bfloat16 -> f32x16
 load_f16 = _loader("f16")
-load_i8_as_f32 = _loader("i8")
 load_i32 = define(i32x16, (ADDR,), lambda b, addr: emit_load(b, addr, VI))
 store_f32 = define(types.void, (ADDR, f32x16), emit_store)
-store_i32 = define(types.void, (ADDR, i32x16), emit_store)
 store_i8 = define(  # the low byte of each lane, 16 bytes
     types.void, (ADDR, i32x16),
     lambda b, addr, v: emit_store(b, addr, b.trunc(v, ir.VectorType(I8, LANES))),
@@ -77,7 +74,6 @@ splat_f32 = define(f32x16, (types.float32,), splat)
 splat_i32 = define(i32x16, (types.int32,), splat)
 fma = define(f32x16, (f32x16, f32x16, f32x16), multiply_add)  # a * b + c
 to_f32 = define(f32x16, (i32x16,), lambda b, v: b.sitofp(v, VF))
-dot_bytes = define(i32x16, (i32x16, i32x16, i32x16), dot_of_bytes)
 
 
 def _emit_store_bf16(builder: Any, addr: Any, value: Any) -> None:

@@ -27,7 +27,6 @@ Weights have canonical names and shapes, rows are outputs ([out, in], as torch's
     lm_head                  [vocab, hidden]               absent where tie_word_embeddings
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,6 +121,3 @@ class WeightSource:
     parts: tuple[str, ...]
     transposed: bool = False
     rows: tuple[int, int] | None = None
-
-
-WeightSources = Iterator[WeightSource]
