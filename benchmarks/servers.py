@@ -40,6 +40,11 @@ class Server:
         """Where a peer's own files lie; its processes run there."""
         return PEERS / self.name
 
+    @property
+    def requirements(self) -> Path:
+        """A peer's pinned packages."""
+        return self.folder / "requirements.txt"
+
     def wires(self, workload: Workload) -> tuple[Wire, ...]:
         """Gives the forms of request to measure."""
         if self.name == "inferd" and workload.name == "wide":

@@ -59,7 +59,9 @@ class Suite:
         models = ensure_models(cache / "models")
         self._tasks = {w.name: Task(w, models[w.name]) for w in SERVED.values()}
         self.pythons = {
-            name: inferd if name == "inferd" else ensure_venv(SERVERS[name], cache, console)
+            name: ensure_venv(name, SERVERS[name].requirements, cache, console)
+            if name != "inferd"
+            else inferd
             for name in options.servers
         }
         self.records: list[Record] = []

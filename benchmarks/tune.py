@@ -35,7 +35,7 @@ def main() -> None:
     console = Console()
     server, workload = SERVERS[options.peer], SERVED[options.workload]
     cache = cache_folder()
-    python = ensure_venv(server, cache, console)
+    python = ensure_venv(server.name, server.requirements, cache, console)
     task = Task(workload, ensure_models(cache / "models")[workload.name])
     for changed in combinations(CANDIDATES[options.peer][options.workload]):
         console.print(", ".join(f"{key}={value}" for key, value in changed.items()))

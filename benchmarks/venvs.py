@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-
-from benchmarks.servers import Server
 
 CACHE_VARIABLE = "INFERD_BENCH_CACHE"
 VERSIONS_CODE = (
@@ -30,31 +29,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE, default)).expanduser()
 
 
-def ensure_venv(server: Server, cache: Path, console: Console) -> Path:
+def ensure_venv(name: str, requirements: Path, cache: Path, console: Console) -> Path:
     """Installs a peer's pinned requirements, unless done before; gives its Python."""
-    requirements = server.folder / "requirements.txt"
-    folder = cache / "venvs" / server.name
+    folder = cache / "venvs" / name
     python = folder / "bin" / "python"
     stamp = folder / "installed.txt"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
-    with console.status(f"installing {server.name} and ONNX Runtime into {folder}"):
+    with console.status(f"installing {name} into {folder}"):
         shutil.rmtree(folder, ignore_errors=True)
-        run_installer([sys.executable, "-m", "venv", str(folder)], server)
+        run_installer([sys.executable, "-m", "venv", str(folder)], name)
         install = ["-m", "pip", "install", "--disable-pip-version-check", "-q", "-r"]
-        run_installer([str(python), *install, str(requirements)], server)
+        run_installer([str(python), *install, str(requirements)], name)
     stamp.write_text(wanted)
-    console.print(f"installed {server.name}")
+    console.print(f"installed {name}")
     return python
 
 
-def run_installer(command: list[str], server: Server) -> None:
-    """Runs one step and raises with what it printed last when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_installer(command: list[str], name: str, **options: Any) -> None:
+    """Runs one step (`options` are subprocess.run's); raises with what it printed last if it
+    fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
-        raise InstallError(f"{server.name} could not be installed:\n{tail}")
+        raise InstallError(f"{name} could not be installed:\n{tail}")
 
 
 def installed_versions(python: Path) -> dict[str, str]:

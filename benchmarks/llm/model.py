@@ -99,15 +99,17 @@ def _bfloat16(random: np.random.Generator, shape: tuple[int, ...]) -> bytes:
 
 
 def _write_tokenizer(path: Path) -> None:
-    """A byte-level tokenizer without merges: text becomes bytes, and every id becomes text."""
+    """A byte-level tokenizer with one merge, since llama.cpp wants one: text becomes bytes, and
+    every id becomes text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {char: n for n, char in enumerate(alphabet)}
     special = ["<|begin|>", "<|end|>"]
     vocabulary |= {token: len(alphabet) + n for n, token in enumerate(special)}
-    vocabulary |= {f"Ġ{n:x}": n for n in range(len(vocabulary), VOCABULARY)}
-    core = Tokenizer(models.BPE(vocabulary, []))
+    vocabulary |= {f"Ġ{n:x}": n for n in range(len(vocabulary), VOCABULARY - 1)}
+    vocabulary["th"] = VOCABULARY - 1
+    core = Tokenizer(models.BPE(vocabulary, [("t", "h")]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True) for token in special])

@@ -11,6 +11,10 @@ import numpy as np
 SEED = 5
 LARGEST_TOKEN = 100_000
 """Tokens that every engine's vocabulary has."""
+STREAMS = 32
+"""Sequences that an engine is told to run at once, at most."""
+LONGEST = 4608
+"""Tokens of the longest sequence that it is told to expect."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ TASKS = {
     task.name: task
     for task in (
         Task("one", streams=1, prompt=32, output=64),
-        Task("many", streams=32, prompt=128, output=64),
+        Task("many", streams=STREAMS, prompt=128, output=64),
         Task("first", streams=1, prompt=1024, output=2, again=True),
         Task("mixed", streams=8, prompt=128, output=160, intruder=4000),
     )

@@ -1,73 +1,44 @@
 """inferd's engine, offline."""
 
-import json
-import sys
-import time
+import os
 from pathlib import Path
 
-from benchmarks.llm.tasks import TASKS, Task, Timing
+from benchmarks.llm.engines.driver import serve_job
+from benchmarks.llm.tasks import LONGEST, STREAMS, Task
 from inferd.config.engine import EngineConfig
-from inferd.engine.core import EngineCore
 from inferd.engine.loading import load_core
 from inferd.types.generation import GenerationRequest, SamplingParams
 
 TARGET_MS = 200.0
 
 
-def main() -> None:
-    """Run a job: {"model", "form", "tasks", "round"}."""
-    job = json.load(sys.stdin)
-    form = job["form"]
-    options = {"quantization": form} if form.startswith("int") else {"dtype": form}
-    for name in job["tasks"]:
-        task = TASKS[name]
+class Inferd:
+    """An Engine. Only where somebody intrudes is a step bounded: offline nobody watches."""
+
+    process_id = os.getpid()
+
+    def __init__(self, model: Path, form: str, task: Task) -> None:
+        options = {"quantization": form} if form.startswith("int") else {"dtype": form}
         target = TARGET_MS if task.intruder else 1e9
         config = EngineConfig(
-            **options, max_model_len=4608, max_num_seqs=32, inter_token_target_ms=target
+            **options, max_model_len=LONGEST, max_num_seqs=STREAMS, inter_token_target_ms=target
         )
-        start = time.perf_counter()
-        core, _, _ = load_core(Path(job["model"]), config)
-        start_s = time.perf_counter() - start
-        run(core, Task("warm", 2, 16, 4), round=99)
-        figures = run(core, task, job["round"]).figures(task)
-        print(json.dumps({"start_s": start_s} | figures), flush=True)
-        core.runner.close()
-        del core
+        self._core, _, _ = load_core(model, config)
 
+    def add(self, id: str, prompt: list[int], output: int) -> None:
+        params = SamplingParams(temperature=0, max_tokens=output, ignore_eos=True)
+        self._core.add(GenerationRequest(id=id, prompt_token_ids=prompt, params=params))
 
-def run(core: EngineCore, task: Task, round: int) -> Timing:
-    """One task."""
-    prompts = task.prompts(round)
-    timing = Timing(ask(core, task, prompts, f"{task.name}-{round}"))
-    if task.again:
-        timing.again = ask(core, task, prompts, f"{task.name}-{round}-again")
-    return timing
+    def step(self) -> list[str]:
+        return [update.request_id for update in self._core.step() for _ in update.token_ids]
 
+    @property
+    def has_work(self) -> bool:
+        return self._core.has_work
 
-def ask(core: EngineCore, task: Task, prompts: list[list[int]], name: str) -> list[list[float]]:
-    """Seconds of each token of each stream; the intruder's are left out."""
-    start = time.perf_counter()
-    times: dict[str, list[float]] = {}
-    for number, prompt in enumerate(prompts):
-        times[f"{name}-{number}"] = []
-        add(core, f"{name}-{number}", prompt, task.output)
-    intruder = task.intruder
-    while core.has_work:
-        for update in core.step():
-            if update.token_ids and update.request_id in times:
-                times[update.request_id].append(time.perf_counter() - start)
-        if intruder and min(map(len, times.values())) >= task.output // 8:
-            random = Task("intruder", 1, intruder, 1).prompts(len(name))
-            add(core, f"{name}-intruder", random[0], 1)
-            intruder = 0
-    return list(times.values())
-
-
-def add(core: EngineCore, id: str, prompt: list[int], output: int) -> None:
-    """One greedy request."""
-    params = SamplingParams(temperature=0, max_tokens=output, ignore_eos=True)
-    core.add(GenerationRequest(id=id, prompt_token_ids=prompt, params=params))
+    def close(self) -> None:
+        self._core.runner.close()
 
 
 if __name__ == "__main__":
-    main()
+    serve_job(Inferd, reopen=True)
