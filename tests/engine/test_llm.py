@@ -137,6 +137,8 @@ def test_a_stop_string_ends_a_sequence_and_frees_its_blocks(folder: Path) -> Non
 
 
 def test_what_is_wrong_is_told(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="isolation"):
+        LLM(folder, isolation="process")
     with pytest.raises(ConfigError, match="did you mean max_num_seqs"):
         LLM(folder, max_num_seq=3)
     llm = opened(folder, max_model_len=64)

@@ -7,6 +7,8 @@ came by.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig
 from inferd.config.strict import decode_struct
 from inferd.engine.async_llm import AsyncLLM
-from inferd.engine.core import EngineCore
+from inferd.engine.host.base import EngineHost, Hear
+from inferd.engine.host.process import process_host
+from inferd.engine.host.thread import thread_host
 from inferd.engine.intake import Intake
-from inferd.engine.loading import Choice, load_core
+from inferd.engine.loading import load_core
 from inferd.engine.models.registry import describe
-from inferd.engine.models.spec import DecoderSpec
 from inferd.engine.text.chat_template import ChatTemplate
 from inferd.engine.text.tokenizer import Tokenizer
 from inferd.errors import ConfigError, ModelUnavailable
@@ -30,21 +33,31 @@ NAME = "llm"
 PLATFORM = "inferd_llm"
 
 Progress = Callable[[int, int], None]
-Load = Callable[[Path, EngineConfig, Progress | None], tuple[EngineCore, DecoderSpec, Choice]]
+StartEngine = Callable[[Path, EngineConfig, Hear], AbstractAsyncContextManager[EngineHost]]
+
+
+def start_engine(
+    folder: Path, config: EngineConfig, hear: Hear
+) -> AbstractAsyncContextManager[EngineHost]:
+    """Start the engine of a model where the configuration wants it."""
+    if config.isolation == "process":
+        return process_host(folder, config, hear)
+    return thread_host(partial(load_core, folder, config), folder.name, hear)
 
 
 class EngineModel:
-    """One language model in this process; a LanguageModel."""
+    """One language model of inferd's own engine; a LanguageModel."""
 
     def __init__(
         self, folder: Path, config: ModelConfig, options: Mapping[str, object],
-        loop: asyncio.AbstractEventLoop, progress: Progress | None = None, load: Load = load_core,
+        loop: asyncio.AbstractEventLoop, progress: Progress | None = None,
+        start: StartEngine = start_engine,
     ) -> None:  # fmt: skip
         self._folder = folder
         self._config = engine_config(config, options)
         self._loop = loop
         self._progress = progress
-        self._load_core = load
+        self._start = start
         self._spec, _ = describe(folder)  # says at once what is not supported
         self.tokenizer = Tokenizer.load(folder)
         self._special_tokens = self.tokenizer.special_tokens
@@ -54,24 +67,23 @@ class EngineModel:
         self.max_len = 0
         self._engine: AsyncLLM | None = None
         self._intake: Intake | None = None
-        self._choice: Choice | None = None
 
     async def start(self) -> None:
-        """Load the weights on the engine's thread, and again whenever the engine has ended."""
-        engine = AsyncLLM(self._load, self.tokenizer, self._loop, self._folder.name)
-        await engine.wait_ready()
-        assert self._choice is not None  # the first load has set it
+        """Have the engine load the weights, and again whenever it has ended."""
+        start = partial(self._start, self._folder, self._config)
+        engine = AsyncLLM(start, self.tokenizer, self._progress)
+        try:
+            loaded = await engine.wait_ready()
+        except BaseException:  # also a start that nobody waits for any more
+            await engine.close()
+            raise
+        self.max_len = loaded.max_len
         self._intake = Intake(self.tokenizer, self._spec, self.max_len, self._config)
-        notes = self._choice.why
+        notes = loaded.notes
         if self._template.is_default:
             notes += ("no chat template: the common ChatML form stands in",)
         self.description = ModelDescription(PLATFORM, NAME, 0, (), (), notes)
         self._engine = engine
-
-    def _load(self) -> EngineCore:
-        core, self._spec, self._choice = self._load_core(self._folder, self._config, self._progress)
-        self.max_len = core.scheduler.max_len
-        return core
 
     # -- asked -----------------------------------------------------------------------------------
 
@@ -86,16 +98,8 @@ class EngineModel:
         return self._engine.in_flight if self._engine is not None else 0
 
     def gauges(self) -> EngineGauges:
-        """Read while the engine's thread goes on: numbers of about now."""
-        core = self._engine.core if self._engine is not None else None
-        if core is None:
-            return EngineGauges()
-        scheduler, cache = core.scheduler, core.kv_cache
-        return EngineGauges(
-            running=len(scheduler.running), waiting=len(scheduler.waiting),
-            kv_usage=cache.usage, kv_waste=cache.waste, prefix_queries=cache.queries,
-            prefix_hits=cache.hits, preemptions=scheduler.num_preemptions,
-        )  # fmt: skip
+        """What the engine said of itself last."""
+        return self._engine.gauges if self._engine is not None else EngineGauges()
 
     # -- requests --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Quantization = Literal["int8", "int4"]
 KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 SchedulingPolicy = Literal["fcfs", "priority"]
+Isolation = Literal["thread", "process"]
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -70,3 +71,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     packed_cache: Annotated[
         bool, Meta(description="Keep packed weights on disk for the next start.")
     ] = True
+    isolation: Annotated[
+        Isolation,
+        Meta(description="Where the engine runs; the server survives the crash of a process."),
+    ] = "thread"

@@ -1,31 +1,47 @@
-"""AsyncLLM: an engine in a thread of its own, behind an asynchronous face.
+"""AsyncLLM: the asynchronous face of an engine, on the event loop's thread.
 
-The engine's thread runs steps and sleeps when there is nothing to do; it is spoken to through one
-queue and answers once a step. Text is made here, on the event loop's side. An engine that raises is
-dead: every waiting request is told, and the engine is started again.
+Streams, text and stop strings are made here. Where the engine runs is its host's business: it is
+told commands and says events, once a step. An engine that ends by itself is dead: every waiting
+request is told, and another is started.
 """
 
 import asyncio
 import logging
-import queue
-import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, TypeVar
 
-from inferd.engine.core import EngineCore, SequenceUpdate
+from inferd.engine.core import SequenceUpdate
+from inferd.engine.host.base import EngineHost, StartHost
+from inferd.engine.host.messages import (
+    Abort,
+    Add,
+    Command,
+    Event,
+    Finish,
+    Loaded,
+    Progress,
+    Refused,
+    Stepped,
+)
 from inferd.engine.text.output import OutputProcessor
 from inferd.engine.text.tokenizer import Tokenizer
-from inferd.errors import EngineDead, InferdError, ModelUnavailable
+from inferd.errors import BackendError, EngineDead, InferdError, ModelUnavailable
+from inferd.observability.generation_statistics import EngineGauges
 from inferd.types.generation import GenerationDelta, GenerationRequest
 
 _log = logging.getLogger("inferd.engine")
 
-RESTART_DELAY_S = 1.0
+T = TypeVar("T")
 
+FIRST_DELAY_S: Final = 1.0
+"""Between a start that was in vain and the next, at first; every further one waits twice as long.
+The first after a good while starts at once."""
 
-class _Command(Protocol):
-    def __call__(self, core: EngineCore) -> None: ...
+LONGEST_DELAY_S: Final = 30.0
+
+GOOD_WHILE_S: Final = 60.0
 
 
 @dataclass(eq=False)
@@ -41,39 +57,40 @@ class _Stream:
 
 
 class AsyncLLM:
-    """The asynchronous face. All methods but the engine's own are called on the loop's thread.
+    """The asynchronous face; made and used on the loop's thread.
 
-    `load` makes an EngineCore; it blocks and runs on the engine's thread, at first and again after
-    a death.
+    `start` starts an engine, at first and again after each death. `progress` is told of bytes done
+    and in all while it loads.
     """
 
     def __init__(
-        self, load: Callable[[], EngineCore], tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop,
-        name: str = "llm",
+        self, start: StartHost, tokenizer: Tokenizer,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:  # fmt: skip
-        self.core: EngineCore | None = None
-        """To be looked at for metrics only; None before the first load and while dead."""
-        self.deaths = 0
-        self._load = load
+        self.gauges = EngineGauges()
+        """What the engine said of itself last."""
+        self._start = start
         self._tokenizer = tokenizer
-        self._loop = loop
+        self._progress = progress
         self._streams: dict[str, _Stream] = {}
-        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._ready: asyncio.Future[None] = loop.create_future()
+        self._host: EngineHost | None = None
+        self._loaded = False
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = threading.Thread(target=self._run, name=f"inferd-{name}", daemon=True)
-        self._thread.start()
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[Loaded] = loop.create_future()
+        self._pause: asyncio.Task[Any] | None = None
+        self._life = loop.create_task(self._live())
 
-    async def wait_ready(self) -> None:
-        """Wait for the first load; raises what it raised."""
-        await asyncio.shield(self._ready)
+    async def wait_ready(self) -> Loaded:
+        """Wait for the first load, and what it told; raises why there is none."""
+        return await asyncio.shield(self._ready)
 
     @property
     def alive(self) -> bool:
         """Whether requests are taken."""
-        return self.core is not None and not self._closing
+        return self._loaded and not self._closing
 
     @property
     def in_flight(self) -> int:
@@ -90,6 +107,7 @@ class AsyncLLM:
         """
         stream = self._open(request)
         try:
+            self._send(Add(request))
             while stream.open or stream.deltas:
                 if not stream.deltas:
                     if stream.error is not None:
@@ -105,7 +123,7 @@ class AsyncLLM:
             if self._streams.pop(request.id, None) is not None and not self._streams:
                 self._idle.set()
             if stream.open:
-                self._commands.put(lambda core: core.abort(request.id))
+                self._send(Abort(request.id))
 
     async def drain(self) -> None:
         """Wait until no request is left. The caller has stopped adding."""
@@ -114,11 +132,13 @@ class AsyncLLM:
     async def close(self) -> None:
         """End the engine; requests that are left are told."""
         self._closing = True
-        self._commands.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._pause is not None:
+            self._pause.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._life
         self._fail_all(ModelUnavailable("the model is being unloaded"))
 
-    # -- the loop's side -----------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------
 
     def _open(self, request: GenerationRequest) -> _Stream:
         if not self.alive:
@@ -135,16 +155,11 @@ class AsyncLLM:
         self._streams[request.id] = stream
         self._idle.clear()
 
-        def add(core: EngineCore) -> None:
-            if not stream.open:
-                return  # its engine died before it could be taken in, and it was told
-            try:
-                core.add(request)
-            except InferdError as error:
-                self._loop.call_soon_threadsafe(self._refuse, request.id, error)
-
-        self._commands.put(add)
         return stream
+
+    def _send(self, command: Command) -> None:
+        if self._host is not None:
+            self._host.send(command)
 
     def _refuse(self, request_id: str, error: InferdError) -> None:
         stream = self._streams.get(request_id)
@@ -153,14 +168,14 @@ class AsyncLLM:
             stream.news.set()
 
     def _deliver(self, updates: list[SequenceUpdate]) -> None:
-        """A step's updates, on the loop's thread."""
+        """A step's updates."""
         for update in updates:
             stream = self._streams.get(update.request_id)
             if stream is None or not stream.open:
                 continue
             if update.error is not None:
                 self._refuse(update.request_id, update.error)
-                self._commands.put(lambda core, id=update.request_id: core.abort(id))
+                self._send(Abort(update.request_id))
                 continue
             self._push(stream, update)
 
@@ -178,7 +193,7 @@ class AsyncLLM:
         if stop is not None:
             delta.finish_reason, delta.stop_reason = "stop", stop
             if update.finish_reason is None:
-                self._commands.put(lambda core, id=update.sequence_id: core.finish(id))
+                self._send(Finish(update.sequence_id))
         if delta.finish_reason is not None:
             stream.open -= 1
         stream.deltas.append(delta)
@@ -188,69 +203,56 @@ class AsyncLLM:
         for request_id in list(self._streams):
             self._refuse(request_id, error)
 
-    # -- the engine's thread -------------------------------------------------------------------
+    # -- engines -----------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._closing:
-            try:
-                core = self._load()
-            except BaseException as error:
-                if not self._tell_load_failed(error):
-                    return
-                continue
-            self._tell(self._loaded, core)
-            try:
-                self._serve(core)
-            except Exception as error:
-                _log.exception("the engine died; it is being started again")
-                self._tell(self._died, EngineDead(f"the engine ended: {error}"))
-            finally:
-                core.runner.close()
-
-    def _serve(self, core: EngineCore) -> None:
-        """Steps and commands until told to end."""
+    async def _live(self) -> None:
+        """One engine after another."""
+        loop = asyncio.get_running_loop()
+        delay_s = 0.0
         while True:
-            while not (self._commands.empty() and core.has_work):
-                command = self._commands.get()
-                if command is None:
-                    return
-                command(core)
-            updates = core.step()
-            if updates:
-                self._tell(self._deliver, updates)
+            started_s = loop.time()
+            error = await self._one_life()
+            if not self._ready.done():
+                self._ready.set_exception(error)
+                return
+            _log.error("the engine ended and is being started again: %s", error)
+            if loop.time() - started_s >= GOOD_WHILE_S:
+                delay_s = 0.0
+            await self._unless_closing(asyncio.sleep(delay_s))
+            delay_s = min(max(2 * delay_s, FIRST_DELAY_S), LONGEST_DELAY_S)
 
-    def _tell_load_failed(self, error: BaseException) -> bool:
-        """Whether to try again: not where it never worked."""
-        if not self._ready.done():
-            self._tell(self._never_ready, error)
-            return False
-        _log.error("the engine could not be started again: %s", error)
-        self._drop_commands()
-        return not self._closing
-
-    def _drop_commands(self) -> None:
-        """Wait a moment; what comes in it is for an engine that is not there."""
+    async def _one_life(self) -> InferdError:
+        """From an engine's start until nothing of it is left; why it ended."""
         try:
-            if self._commands.get(timeout=RESTART_DELAY_S) is None:
-                self._closing = True
-        except queue.Empty:
-            return
+            async with self._start(self._hear) as self._host:
+                try:
+                    error = await self._unless_closing(self._host.wait())
+                finally:
+                    self._host, self._loaded, self.gauges = None, False, EngineGauges()
+                self._fail_all(error)
+                return error
+        except Exception as error:  # the system has no process or thread to give
+            return BackendError(f"no engine could be started: {error}")
 
-    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # the loop is closed: nobody listens any more
-            self._closing = True
+    async def _unless_closing(self, wait: Coroutine[Any, Any, T]) -> T:
+        """Wait; `close` cuts it short. All else that an engine's life waits for must not be cut
+        short, or something of the engine would be left."""
+        self._pause = pause = asyncio.create_task(wait)
+        if self._closing:
+            pause.cancel()
+        return await pause
 
-    def _loaded(self, core: EngineCore) -> None:
-        self.core = core
-        if not self._ready.done():
-            self._ready.set_result(None)
-
-    def _never_ready(self, error: BaseException) -> None:
-        self._ready.set_exception(error)
-
-    def _died(self, error: EngineDead) -> None:
-        self.core = None
-        self.deaths += 1
-        self._fail_all(error)
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Progress(done, total):
+                if self._progress is not None:
+                    self._progress(done, total)
+            case Loaded():
+                self._loaded = True
+                if not self._ready.done():
+                    self._ready.set_result(event)
+            case Refused(request_id, error):
+                self._refuse(request_id, error)
+            case Stepped(updates, gauges):
+                self.gauges = gauges
+                self._deliver(updates)

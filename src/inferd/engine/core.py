@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +27,7 @@ from inferd.errors import InferdError
 from inferd.types.generation import FinishReason, GenerationRequest, TokenLogprobs
 
 
-@dataclass(slots=True, eq=False)
-class SequenceUpdate:
+class SequenceUpdate(msgspec.Struct, array_like=True, eq=False):
     """What a step did for one sequence: at most one token, its end, or why it failed."""
 
     request_id: str

@@ -11,7 +11,7 @@ from inferd.engine.intake import Intake
 from inferd.engine.loading import load_core
 from inferd.engine.text.output import OutputProcessor
 from inferd.engine.text.tokenizer import Tokenizer
-from inferd.errors import Overloaded
+from inferd.errors import ConfigError, Overloaded
 from inferd.types.generation import (
     Generation,
     GenerationOutput,
@@ -34,6 +34,8 @@ class LLM:
         **options: Any,
     ) -> None:  # fmt: skip
         config = decode_struct(options, EngineConfig, file="LLM")
+        if config.isolation != "thread":
+            raise ConfigError("an LLM runs where it is called", file="LLM", field="isolation")
         self.tokenizer = Tokenizer.load(model_dir)
         self.core, self.spec, self.choice = load_core(Path(model_dir), config, progress)
         self._intake = Intake(self.tokenizer, self.spec, self.core.scheduler.max_len, config)

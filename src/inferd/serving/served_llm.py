@@ -121,7 +121,7 @@ async def load_llm(
     spec: LoadSpec, options: Mapping[str, object], progress: LoadProgress | None,
     off_loop: Callable[[Callable[[], LanguageModel]], Any],
 ) -> ServedLLM:  # fmt: skip
-    """Load a language model: what is small with `off_loop`, the weights on the engine's thread.
+    """Load a language model: what is small with `off_loop`, the weights where the engine runs.
 
     Raises ConfigError, Unsupported or BackendError; then nothing stays behind.
     """

@@ -49,11 +49,12 @@ async def test_a_client_that_leaves_ends_its_request_and_frees_its_blocks(toy: T
 async def test_a_client_that_leaves_before_the_answer_ends_its_request_too(toy: Toy) -> None:
     toy.runner.gate.clear()
     task = asyncio.create_task(toy.client.post(PATH, json=asked(max_tokens=100)))
-    await until(lambda: toy.llm.in_flight() == 1)
+    await until(lambda: toy.runner.begun == 1)
     task.cancel()
     await until(lambda: toy.llm.in_flight() == 0)
     toy.runner.gate.set()
-    await until(lambda: toy.llm.gauges().running == 0)
+    await toy.complete([50], max_tokens=1)  # behind the end of the other
+    assert toy.llm.gauges().running == 0
     assert toy.llm.gauges().kv_usage == 0.0
 
 
@@ -90,13 +91,13 @@ async def test_a_dead_engine_makes_the_server_unready(toy: Toy) -> None:
     assert toy.plane.ready()
     assert (await toy.client.get("/health")).status_code == 200
     assert toy.model._engine is not None
-    core, toy.model._engine.core = toy.model._engine.core, None
+    toy.model._engine._loaded = False
     assert not toy.plane.ready()
     assert (await toy.client.get("/health")).status_code == 503
     (status,) = toy.manager.index()
     assert (status.state.value, "started again" in status.reason) == ("UNAVAILABLE", True)
     error_of(await toy.client.post(PATH, json=asked()), 503)
-    toy.model._engine.core = core
+    toy.model._engine._loaded = True
     assert toy.plane.ready()
 
 
@@ -104,7 +105,7 @@ async def test_a_dead_engine_makes_the_server_unready(toy: Toy) -> None:
 async def test_a_full_queue_is_429_and_says_when_to_come_back(toy: Toy) -> None:
     toy.runner.gate.clear()
     first = asyncio.create_task(toy.client.post(PATH, json=asked()))
-    await until(lambda: toy.llm.gauges().running == 1)
+    await until(lambda: toy.runner.begun == 1)
     second = asyncio.create_task(toy.client.post(PATH, json=asked(stream=True)))
     await until(lambda: toy.llm.in_flight() == 2)
     third = asyncio.create_task(toy.client.post(PATH, json=asked(stream=True)))
@@ -122,7 +123,7 @@ async def test_a_full_queue_is_429_and_says_when_to_come_back(toy: Toy) -> None:
 async def test_a_stream_that_is_silent_says_that_it_is_alive(toy: Toy) -> None:
     toy.runner.gate.clear()
     task = asyncio.create_task(toy.client.post(PATH, json=asked(stream=True)))
-    await until(lambda: toy.llm.gauges().running == 1)
+    await until(lambda: toy.runner.begun == 1)
     for _ in range(2):
         await clock().pass_time(PING_S + 1)
     toy.runner.broken = True

@@ -6,6 +6,7 @@ import inspect
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,8 @@ from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig
 from inferd.config.server import ServerConfig
 from inferd.engine.core import EngineCore
+from inferd.engine.host.base import EngineHost, Hear
+from inferd.engine.host.thread import thread_host
 from inferd.engine.loading import Choice
 from inferd.engine.models.registry import describe
 from inferd.engine.models.spec import DecoderSpec
@@ -76,6 +79,8 @@ class CountingRunner:
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
+        self.begun = 0
+        """Steps, also those that wait at the gate."""
         self.batches: list[int] = []
         self.after = -1
         """Steps until the gate shuts by itself."""
@@ -83,6 +88,7 @@ class CountingRunner:
     def run(self, batch: InputBatch) -> NDArray[np.float32]:
         if self.after == 0:
             self.gate.clear()
+        self.begun += 1
         self.after -= 1
         # It may be broken before the gate shuts: then nobody opens it any more, and it must not
         # shut for who comes next.
@@ -117,7 +123,7 @@ class Toy:
         self.loads = 0
 
     def _load(
-        self, folder: Path, config: EngineConfig, progress: Progress | None
+        self, folder: Path, config: EngineConfig, progress: Progress
     ) -> tuple[EngineCore, DecoderSpec, Choice]:
         self.loads += 1
         self.runner.broken = False
@@ -129,10 +135,15 @@ class Toy:
         core = EngineCore(self.runner, spec.vocab_size, spec.eos_token_ids, options)
         return core, spec, Choice("cpu", "float32", "float32", MAX_LEN, 128, 1, ())
 
+    def _start(
+        self, folder: Path, config: EngineConfig, hear: Hear
+    ) -> AbstractAsyncContextManager[EngineHost]:
+        return thread_host(lambda progress: self._load(folder, config, progress), NAME, hear)
+
     async def __aenter__(self) -> "Toy":
         loop = asyncio.get_running_loop()
         config = ModelConfig()
-        model = EngineModel(self.folder, config, self.options, loop, None, self._load)
+        model = EngineModel(self.folder, config, self.options, loop, None, self._start)
         await model.start()
         spec = LoadSpec(NAME, 1, self.folder, "llm", config, 1, {})
         self.llm = ServedLLM(spec, model, 0)
