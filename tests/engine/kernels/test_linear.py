@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from inferd.engine.kernels.elementwise import Form, Norm
 from inferd.engine.kernels.emit import HAS_BF16
-from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
-from inferd.engine.kernels.pack import INPUT_BYTES, PANEL, pack_panels
+from inferd.engine.kernels.linear import PANEL, SCRATCH_BYTES, Linear, Mode
+from inferd.engine.kernels.linear_i4 import BLOCK, BLOCK_HEAD, GROUP_BYTES
+from inferd.engine.kernels.pack import pack_panels, panel_bytes
 from inferd.engine.kernels.program import Code, Team, aligned, operation
 
 FORMS = {"f32": 0, "bf16": 1, "i8": 2, "i4": 3}
@@ -32,17 +33,17 @@ class Product:
     def __init__(self, weight: NDArray[np.float32], form: str, bias: bool = False) -> None:
         outputs, inputs = weight.shape
         self.form, self.inputs = form, inputs
-        self.panels = -(-outputs // PANEL[form])
-        width = self.panels * PANEL[form]
-        self.memory = aligned(self.panels * inputs * INPUT_BYTES[form])
+        self.panels = -(-outputs // PANEL)
+        width = self.panels * PANEL
+        self.memory = aligned(self.panels * panel_bytes(form, inputs))
         self.scales = aligned(4 * width).view(np.float32)
         self.weight = np.ascontiguousarray(weight)
         rows = np.zeros(width, np.int64)
         rows[:outputs] = self.weight.ctypes.data + np.arange(outputs) * 4 * inputs
         scratch = np.empty(4 * inputs + 128, np.uint8)
         pack_panels(
-            FORMS[form], rows, 0, inputs, self.memory.ctypes.data, self.scales.ctypes.data, 0,
-            self.panels, scratch.ctypes.data,
+            FORMS[form], rows, 0, inputs, panel_bytes(form, inputs), self.memory.ctypes.data,
+            self.scales.ctypes.data, 0, self.panels, scratch.ctypes.data,
         )  # fmt: skip
         self.width = width
         self.bias = np.linspace(-1, 1, width).astype(np.float32) if bias else None
@@ -109,24 +110,39 @@ def test_bias_and_addition(team: Team, form: str) -> None:
 
 
 def unpacked_i4(product: Product, outputs: int) -> NDArray[np.float32]:
-    """The weights that were kept, from the bytes that `linear` describes."""
-    groups = product.inputs // 32
-    panels = product.memory.reshape(product.panels, groups, 576)
-    scales = panels[:, :, :64].copy().view(np.float16).astype(np.float32)
-    packed = panels[:, :, 64:].reshape(product.panels, groups, 4, 32, 4)
-    nibbles = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32) - 8
-    # [panel, group, chunk, output, input in chunk] to [output, input]
-    rows = nibbles.transpose(0, 3, 1, 2, 4).reshape(product.panels, 32, groups, 32)
-    rows *= scales.transpose(0, 2, 1)[..., None]
+    """The weights that were kept, from the bytes that `linear_i4` describes."""
+    panels = product.memory.reshape(product.panels, -1)
+    rows = np.zeros((product.panels, PANEL, product.inputs), np.float32)
+    at = 0
+    for first in range(0, product.inputs, BLOCK):
+        scales = panels[:, at : at + BLOCK_HEAD].copy().view(np.float16).astype(np.float32)
+        at += BLOCK_HEAD
+        for group in range(first, min(first + BLOCK, product.inputs), 32):
+            multipliers = panels[:, at : at + PANEL].copy().view(np.int8)
+            packed = panels[:, at + PANEL : at + GROUP_BYTES].reshape(-1, 4, PANEL, 4)
+            nibbles = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32) - 8
+            numbers = nibbles.transpose(0, 2, 1, 3).reshape(-1, PANEL, 32)
+            rows[:, :, group : group + 32] = numbers * (scales * multipliers)[..., None]
+            at += GROUP_BYTES
     return rows.reshape(-1, product.inputs)[:outputs]
 
 
-def test_int4_is_exact_but_for_the_rounding_of_weights(team: Team) -> None:
-    weight, x = made(100, 128, 7)
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 200])
+@pytest.mark.parametrize("inputs", [128, 256, 544])
+def test_int4_is_exact_but_for_the_rounding_of_weights(team: Team, rows: int, inputs: int) -> None:
+    weight, x = made(100, inputs, rows)
     product = Product(weight, "i4")
     kept = unpacked_i4(product, 100)
     assert error(product.run(team, x)[:, :100], x @ kept.T) < 0.01
     assert error(kept, weight) < 0.09
+
+
+def test_int4_gives_a_row_the_same_alone_and_among_many(team: Team) -> None:
+    weight, x = made(128, 544, 200)
+    product = Product(weight, "i4")
+    together = product.run(team, x)
+    for first, end in ((0, 1), (1, 3), (3, 6), (6, 10), (10, 35)):
+        assert error(product.run(team, x[first:end]), together[first:end]) < 1e-6
 
 
 def test_int4_rounds_no_worse_than_q4_0() -> None:

@@ -10,6 +10,8 @@ from enum import IntEnum
 
 from numba import njit, types
 
+from inferd.engine.kernels.linear_i4 import BLOCK as I4_BLOCK
+from inferd.engine.kernels.linear_i4 import sums_bytes
 from inferd.engine.kernels.team import atomic_add
 from inferd.engine.kernels.vector import (
     abs_f32,
@@ -158,15 +160,18 @@ def write_row(x: int, size: int, form: int, out: int, scale_at: int, sums: int) 
     put_f32(scale_at, scale)
     inverse = splat_f32(127.0 / largest if largest > 0.0 else 0.0)
     total = splat_i32(0)
+    block_sums = sums + size // 8
     for j in range(0, size, 32):
         low = round_i32(load_f32(x + 4 * j) * inverse)
         high = round_i32(load_f32(x + 4 * j + 64) * inverse)
         store_i8(out + j, low)
         store_i8(out + j + 16, high)
+        total = total + low + high
         if form == 3:
             put_i32(sums + j // 8, -8 * sum_i32(low + high))
-        else:
-            total = total + low + high
+            if (j + 32) % I4_BLOCK == 0 or j + 32 == size:
+                put_i32(block_sums + j // I4_BLOCK * 4, -128 * sum_i32(total))
+                total = splat_i32(0)
     if form == 2:
         put_i32(sums, -128 * sum_i32(total))
 
@@ -233,7 +238,7 @@ def norm(op: int, counter: int, thread: int, threads: int) -> None:
     eps, size = get_f32(op + 48), get_i64(op + 56)
     out_stride, form = get_i64(op + 72), get_i64(op + 96)
     scratch, pick = get_i64(op + 104) + thread * size * 4, get_i64(op + 112)
-    sums_stride = size // 8 if form == 3 else 4
+    sums_stride = sums_bytes(size) if form == 3 else 4
     while True:
         row = atomic_add(counter, 1)
         if row >= rows:

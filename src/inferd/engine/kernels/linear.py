@@ -1,19 +1,19 @@
-"""Matrix products y = x W^T for four forms of weights, for one row of x as for many.
+"""Matrix products y = x W^T for several forms of weights, for one row of x as for many.
 
-Weights are packed once into panels of outputs, so that one 64-byte load holds 16 outputs, and read
-front to back: a single row of x is limited by memory alone. For many rows a panel stays in the
-cache while tiles of six rows pass over it.
+Weights are packed once into panels of 64 outputs, so that one 64-byte load holds 16 outputs, and
+read front to back: a single row of x is limited by memory alone. For many rows a panel stays in
+the cache while tiles of six rows pass over it. Nothing is asked for ahead of time: the processor
+sees that itself, and being told costs it bandwidth.
 
-    form   panel  bytes of a panel, K inputs       rows of x
-    i8       64   64 K: [K/4][64 outputs][4]       int8, one scale a row
-    i4       32   18 K: [K/32] x (32 float16       int8, one scale a row
-                  scales, [4][32 outputs][4 bytes])
-    bf16     64   128 K: [K/2][64 outputs][2]      bfloat16, or float32 where the processor
-                                                   cannot multiply bfloat16
-    f32      64   256 K: [K][64 outputs]           float32
+    form  bytes of a panel, K inputs    rows of x
+    i8    64 K: [K/4][64 outputs][4]    int8, one scale a row
+    bf16  128 K: [K/2][64 outputs][2]   bfloat16, or float32 where the processor cannot multiply
+                                        bfloat16
+    f32   256 K: [K][64 outputs]        float32
+    i4    see `linear_i4`               int8, one scale a row
 
-Stored weights of i8 are q + 128 and of i4 q + 8: the unsigned operand of the dot product. What that
-adds is taken off again through the sums of x: of a row for i8, of each 32 inputs for i4.
+Stored weights of i8 are q + 128: the unsigned operand of the dot product. What that adds is taken
+off again through the sums of x.
 
 Words of an operation (addresses unless said otherwise): see `Linear`.
 """
@@ -30,10 +30,8 @@ from inferd.engine.kernels.tile import (
     store_tile,
     tile_dot,
     tile_dot_bf16,
-    tile_dot_nibbles,
     tile_fma_f32,
     tile_fma_pairs,
-    tile_fold,
     zero_tile_f32,
 )
 from inferd.engine.kernels.vector import (
@@ -44,20 +42,15 @@ from inferd.engine.kernels.vector import (
     get_i64,
     load_f32,
     load_i32,
-    prefetch_64,
-    prefetch_256,
     splat_f32,
     store_f32,
     to_f32,
 )
 
-AHEAD = 1024
-"""Bytes ahead of which a panel that is passed over once asks for memory: past its end this is the
-next one, which the processor's own prefetching would not know. A panel that is passed over several
-times is in the cache after the first; its last pass asks for the next panel."""
-
+PANEL = 64
 MOST_ROWS = 6
-SCRATCH_BYTES = MOST_ROWS * 256
+SCRATCH_BYTES = 65 * 1024
+"""Of a thread; `linear_i4` needs the most."""
 
 
 class Linear(IntEnum):
@@ -122,77 +115,52 @@ def _activated(gate: Any, mode: int) -> Any:
 
 
 @_inline
-def finish_panel(op: int, row: int, rows: int, panel: int, width: int, scratch: int) -> None:
-    """From the sums in scratch to y: scales, bias, activation or addition."""
+def finish_panel(op: int, row: int, rows: int, panel: int, scratch: int) -> None:
+    """From the sums in scratch, 256 bytes a row, to y: scales, bias, activation or addition."""
     y_stride = get_i64(op + 96)
     mode = get_i64(op + 104)
     x_scales, w_scales, bias = get_i64(op + 32), get_i64(op + 56), get_i64(op + 64)
-    first = panel * width
+    first = panel * PANEL
     for i in range(rows):
         line = scratch + i * 256
         if x_scales != 0:
             x_scale = splat_f32(get_f32(x_scales + 4 * (row + i)))
-            for j in range(0, width * 4, 64):
+            for j in range(0, PANEL * 4, 64):
                 value = load_f32(line + j) * x_scale
                 if w_scales != 0:
                     value = value * load_f32(w_scales + 4 * first + j)
                 store_f32(line + j, value)
         if bias != 0:
-            for j in range(0, width * 4, 64):
+            for j in range(0, PANEL * 4, 64):
                 store_f32(line + j, load_f32(line + j) + load_f32(bias + 4 * first + j))
         y = get_i64(op + 88) + (row + i) * y_stride
         if mode >= 5:
-            for j in range(0, width * 4, 64):
+            for j in range(0, PANEL * 4, 64):
                 store_f32(y + 4 * first + j, _activated(load_f32(line + j), mode - 3))
         elif mode >= 2:
-            half = width * 2
+            half = PANEL * 2
             for j in range(0, half, 64):
                 up = load_f32(line + half + j)
                 store_f32(y + panel * half + j, _activated(load_f32(line + j), mode) * up)
         elif mode == 1:
-            for j in range(0, width * 4, 64):
+            for j in range(0, PANEL * 4, 64):
                 y_at = y + 4 * first + j
                 store_f32(y_at, load_f32(y_at) + load_f32(line + j))
         else:
-            for j in range(0, width * 4, 64):
+            for j in range(0, PANEL * 4, 64):
                 store_f32(y + 4 * first + j, load_f32(line + j))
 
 
 def _i8_tile(rows: int) -> Any:
     @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
+    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
         acc = start_tile(rows, 4, sums, 4)
         end = w + inputs * 64
         while w < end:
-            prefetch_256(w + ahead)
             acc = tile_dot(acc, w, x, stride)
             w += 256
             x += 4
         store_tile(acc, scratch, 256)
-
-    return tile
-
-
-def _i4_tile(rows: int) -> Any:
-    @njit(nogil=True, cache=True)
-    def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int) -> None:
-        total = zero_tile_f32(rows, 2)
-        end = w + inputs * 18
-        sums_stride = inputs // 8
-        while w < end:
-            prefetch_256(w + ahead)
-            prefetch_256(w + ahead + 256)
-            prefetch_64(w + ahead + 512)
-            acc = start_tile(rows, 2, sums, sums_stride)
-            acc = tile_dot_nibbles(acc, w + 64, x, stride)
-            acc = tile_dot_nibbles(acc, w + 192, x + 8, stride)
-            acc = tile_dot_nibbles(acc, w + 320, x + 16, stride)
-            acc = tile_dot_nibbles(acc, w + 448, x + 24, stride)
-            total = tile_fold(total, acc, w)
-            w += 576
-            x += 32
-            sums += 4
-        store_tile(total, scratch, 256)
 
     return tile
 
@@ -202,13 +170,10 @@ def _float_tile(multiply: Any, input_bytes: int, x_bytes: int) -> Any:
 
     def make(rows: int) -> Any:
         @njit(nogil=True, cache=True)
-        def tile(
-            w: int, x: int, stride: int, inputs: int, sums: int, scratch: int, ahead: int
-        ) -> None:
+        def tile(w: int, x: int, stride: int, inputs: int, sums: int, scratch: int) -> None:
             acc = zero_tile_f32(rows, 4)
             end = w + inputs * input_bytes
             while w < end:
-                prefetch_256(w + ahead)
                 acc = multiply(acc, w, x, stride)
                 w += 256
                 x += x_bytes
@@ -223,7 +188,7 @@ _bf16_tile = _float_tile(tile_dot_bf16, 128, 4) if HAS_BF16 else _float_tile(til
 _f32_tile = _float_tile(tile_fma_f32, 256, 4)
 
 
-def _product(make_tile: Any, width: int, panel_bytes: int, integer: bool, grouped: bool) -> Any:
+def _product(make_tile: Any, panel_bytes: int, integer: bool) -> Any:
     """A kernel over all panels and rows; `panel_bytes` for each input."""
     t1, t2, t3, t4, t5, t6 = (make_tile(rows) for rows in range(1, MOST_ROWS + 1))
 
@@ -233,7 +198,6 @@ def _product(make_tile: Any, width: int, panel_bytes: int, integer: bool, groupe
         x, stride, sums = get_i64(op + 16), get_i64(op + 24), get_i64(op + 40)
         panels, inputs, share = get_i64(op + 72), get_i64(op + 80), get_i64(op + 112)
         scratch = get_i64(op + 120) + thread * SCRATCH_BYTES
-        sums_stride = 4 * (inputs // 32) if grouped else 4
         while True:
             first = atomic_add(counter, share)
             if first >= panels:
@@ -245,30 +209,28 @@ def _product(make_tile: Any, width: int, panel_bytes: int, integer: bool, groupe
                     left = rows - row
                     tiles = (left + 5) // 6
                     count = (left + tiles - 1) // tiles
-                    ahead = 0 if tiles > 1 else AHEAD if row == 0 else inputs * panel_bytes
-                    at, s = x + row * stride, sums + row * sums_stride
+                    at, s = x + row * stride, sums + row * 4
                     if count == 6:
-                        t6(w, at, stride, inputs, s, scratch, ahead)
+                        t6(w, at, stride, inputs, s, scratch)
                     elif count == 5:
-                        t5(w, at, stride, inputs, s, scratch, ahead)
+                        t5(w, at, stride, inputs, s, scratch)
                     elif count == 4:
-                        t4(w, at, stride, inputs, s, scratch, ahead)
+                        t4(w, at, stride, inputs, s, scratch)
                     elif count == 3:
-                        t3(w, at, stride, inputs, s, scratch, ahead)
+                        t3(w, at, stride, inputs, s, scratch)
                     elif count == 2:
-                        t2(w, at, stride, inputs, s, scratch, ahead)
+                        t2(w, at, stride, inputs, s, scratch)
                     else:
-                        t1(w, at, stride, inputs, s, scratch, ahead)
+                        t1(w, at, stride, inputs, s, scratch)
                     if integer:
                         for line in range(scratch, scratch + 256 * count, 64):
                             store_f32(line, to_f32(load_i32(line)))
-                    finish_panel(op, row, count, panel, width, scratch)
+                    finish_panel(op, row, count, panel, scratch)
                     row += count
 
     return product
 
 
-linear_i8 = _product(_i8_tile, 64, 64, True, False)
-linear_i4 = _product(_i4_tile, 32, 18, False, True)
-linear_bf16 = _product(_bf16_tile, 64, 128, False, False)
-linear_f32 = _product(_f32_tile, 64, 256, False, False)
+linear_i8 = _product(_i8_tile, 64, True)
+linear_bf16 = _product(_bf16_tile, 128, False)
+linear_f32 = _product(_f32_tile, 256, False)

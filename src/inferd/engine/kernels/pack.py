@@ -3,16 +3,19 @@
 A row is given by its address, so that rows of several tensors can be interleaved and nothing is
 copied before; address 0 is a row of zeros. Rows are float32, bfloat16 or float16.
 
-int8: scale = largest magnitude of the row / 127, rounded to the nearest. int4, groups of 32: each
-number is scale * (q - 8) with q in 0..15. The number of largest magnitude starts at -8 scale, as
-in llama.cpp's Q4_0, and somewhat smaller scales are tried: the one with the least squared error is
-kept, which is never worse.
+int8: scale = largest magnitude of the row / 127, rounded to the nearest. int4: each number is
+scale * m * (q - 8) with q in 0..15, an m in -15..15 for each 32 inputs and a scale for each 256. A
+group's number of largest magnitude starts at -8 or 7, and somewhat smaller steps are tried; then
+the scale that brings the largest step of the 256 to m = 15, and scales about it, and for each the
+multipliers about the best step: what is kept has the least squared error of what was tried.
 """
 
 from typing import Any
 
 from numba import njit, types
 
+from inferd.engine.kernels.linear import PANEL
+from inferd.engine.kernels.linear_i4 import BLOCK, BLOCK_HEAD, GROUP, GROUP_BYTES, blocks
 from inferd.engine.kernels.vector import (
     abs_f32,
     fma,
@@ -27,6 +30,7 @@ from inferd.engine.kernels.vector import (
     min_f32,
     put_f16,
     put_f32,
+    put_i8,
     put_i32,
     round_i32,
     splat_f32,
@@ -38,13 +42,19 @@ from inferd.engine.kernels.vector import (
     to_f32,
 )
 
-PANEL = {"i8": 64, "i4": 32, "bf16": 64, "f32": 64}
-"""Outputs of a panel."""
-
-INPUT_BYTES = {"i8": 64, "i4": 18, "bf16": 128, "f32": 256}
+INPUT_BYTES = {"i8": 64, "bf16": 128, "f32": 256}
 """Bytes of a panel for each input."""
 
-_CANDIDATES = 14
+_STEPS = (1.0, 0.9, 0.8)
+_SCALES = (1.0, 0.95, 1.05)
+_GROUPS = BLOCK // GROUP
+
+
+def panel_bytes(form: str, inputs: int) -> int:
+    """Bytes of a panel of 64 outputs."""
+    if form == "i4":
+        return blocks(inputs) * BLOCK_HEAD + inputs // GROUP * GROUP_BYTES
+    return inputs * INPUT_BYTES[form]
 
 
 @njit(nogil=True, cache=True)
@@ -88,58 +98,113 @@ def _squared_error(low: Any, high: Any, scale: float) -> float:
 
 
 @njit(nogil=True, cache=True)
+def _best_step(low: Any, high: Any) -> float:
+    """The step that a group of 32 would like to have; 0 if all of it is 0."""
+    zero = splat_f32(0.0)
+    positive = largest_f32(max_f32(low, high))
+    negative = largest_f32(max_f32(zero - low, zero - high))
+    extreme = positive if positive > negative else -negative
+    best, best_error = types.float32(0.0), types.float32(3.4e38)
+    if extreme != 0.0:
+        for end in (-8.0, 7.0):
+            for factor in _STEPS:
+                step = types.float32(extreme / end * factor)
+                error = (
+                    types.float32(_squared_error(low, high, step)) if step != 0.0 else best_error
+                )
+                if error < best_error:
+                    best, best_error = step, error
+    return best
+
+
+@njit(nogil=True, cache=True)
+def _multiply_best(row: int, groups: int, steps: int, scale: float, multipliers: int) -> float:
+    """Choose each group's multiplier for a scale; gives the squared error of them all."""
+    total = types.float32(0.0)
+    for group in range(groups):
+        low, high = load_f32(row + 128 * group), load_f32(row + 128 * group + 64)
+        nearest = round(get_f32(steps + 4 * group) / scale)
+        best, best_error = types.int32(0), types.float32(sum_f32(fma(low, low, high * high)))
+        for m in range(max(nearest - 1, -15), min(nearest + 1, 15) + 1):
+            if m != 0:
+                error = types.float32(_squared_error(low, high, types.float32(m * scale)))
+                if error < best_error:
+                    best, best_error = types.int32(m), error
+        put_i32(multipliers + 4 * group, best)
+        total += best_error
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _pack_block_i4(row: int, groups: int, out: int, lane: int, scratch: int) -> None:
+    """Up to 256 inputs of row number `lane` of a panel; `scratch` has 128 bytes."""
+    steps, tried, kept = scratch, scratch + 4 * _GROUPS, scratch + 8 * _GROUPS
+    largest = types.float32(0.0)
+    for group in range(groups):
+        at = row + 128 * group
+        step = types.float32(_best_step(load_f32(at), load_f32(at + 64)))
+        put_f32(steps + 4 * group, step)
+        put_i32(kept + 4 * group, 0)
+        largest = max(largest, abs(step))
+    scale, least = types.float32(0.0), types.float32(3.4e38)
+    if largest != 0.0:
+        for factor in _SCALES:
+            put_f16(out + 2 * lane, types.float32(largest / 15.0 * factor))
+            some = get_f16(out + 2 * lane)
+            if some == 0.0:
+                continue
+            error = types.float32(_multiply_best(row, groups, steps, some, tried))
+            if error < least:
+                scale, least = some, error
+                for group in range(groups):
+                    put_i32(kept + 4 * group, get_i32(tried + 4 * group))
+    put_f16(out + 2 * lane, scale)
+    for group in range(groups):
+        m = get_i32(kept + 4 * group)
+        _pack_group_i4(
+            row + 128 * group, types.float32(m * scale),
+            out + BLOCK_HEAD + GROUP_BYTES * group, lane, tried,
+        )  # fmt: skip
+        put_i8(out + BLOCK_HEAD + GROUP_BYTES * group + lane, m)
+
+
+@njit(nogil=True, cache=True)
+def _pack_group_i4(row: int, step: float, out: int, lane: int, scratch: int) -> None:
+    inverse = splat_f32(1.0 / step if step != 0.0 else 0.0)
+    least, most = splat_f32(-8.0), splat_f32(7.0)
+    eight = splat_i32(8)
+    for half in range(2):
+        q = min_f32(max_f32(load_f32(row + 64 * half) * inverse, least), most)
+        store_i8(scratch + 16 * half, round_i32(q) + eight)
+    for chunk in range(4):
+        first, second = get_i32(scratch + 8 * chunk), get_i32(scratch + 8 * chunk + 4)
+        put_i32(out + PANEL + 256 * chunk + 4 * lane, first | (second << 4))
+
+
+@njit(nogil=True, cache=True)
 def _pack_row_i4(row: int, inputs: int, out: int, lane: int, scratch: int) -> None:
     """Row number `lane` of the panel at `out`."""
-    for group in range(inputs // 32):
-        at = row + 128 * group
-        low, high = load_f32(at), load_f32(at + 64)
-        zero = splat_f32(0.0)
-        positive = largest_f32(max_f32(low, high))
-        negative = largest_f32(max_f32(zero - low, zero - high))
-        extreme = positive if positive > negative else -negative
-        base = extreme / -8.0
-        best, best_error = types.float32(0.0), types.float32(3.4e38)
-        if extreme != 0.0:
-            for candidate in range(2 * _CANDIDATES):
-                # The number of largest magnitude as -8 or as 7, a little less or a little more.
-                step = base if candidate < _CANDIDATES else base * (-8.0 / 7.0)
-                factor = 1.04 - 0.02 * (candidate % _CANDIDATES)
-                put_f16(scratch, types.float32(step * factor))
-                scale = get_f16(scratch)
-                if scale != 0.0:
-                    error = types.float32(_squared_error(low, high, scale))
-                    if error < best_error:
-                        best, best_error = scale, error
-        place = out + 576 * group
-        put_f16(place + 2 * lane, best)
-        inverse = splat_f32(1.0 / best if best != 0.0 else 0.0)
-        least, most = splat_f32(-8.0), splat_f32(7.0)
-        eight = splat_i32(8)
-        a = round_i32(min_f32(max_f32(low * inverse, least), most)) + eight
-        b = round_i32(min_f32(max_f32(high * inverse, least), most)) + eight
-        store_i8(scratch, a)
-        store_i8(scratch + 16, b)
-        for chunk in range(4):
-            first, second = get_i32(scratch + 8 * chunk), get_i32(scratch + 8 * chunk + 4)
-            put_i32(place + 64 + 128 * chunk + 4 * lane, first | (second << 4))
+    for first in range(0, inputs, BLOCK):
+        groups = min(inputs - first, BLOCK) // GROUP
+        _pack_block_i4(row + 4 * first, groups, out, lane, scratch)
+        out += BLOCK_HEAD + groups * GROUP_BYTES
 
 
 @njit(nogil=True, cache=True)
 def pack_panels(
-    form: int, rows: Any, kind: int, inputs: int, out: int, scales: int, first: int, end: int,
-    scratch: int,
+    form: int, rows: Any, kind: int, inputs: int, size: int, out: int, scales: int, first: int,
+    end: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Panels first to end of a weight whose rows begin at the addresses `rows`.
+    """Panels first to end, of `size` bytes each, of a weight whose rows begin at the addresses
+    `rows`.
 
     `form` is 0 f32, 1 bf16, 2 i8, 3 i4; `kind` of the rows 0 f32, 1 bf16, 2 f16; `scratch` has
-    4 * inputs + 64 bytes.
+    4 * inputs + 128 bytes.
     """
-    width = 32 if form == 3 else 64
-    per_input = 18 if form == 3 else (64 if form == 2 else (128 if form == 1 else 256))
     for panel in range(first, end):
-        place = out + panel * inputs * per_input
-        for lane in range(width):
-            number = panel * width + lane
+        place = out + panel * size
+        for lane in range(PANEL):
+            number = panel * PANEL + lane
             _read_row(rows[number], kind, inputs, scratch)
             if form == 2:
                 _pack_row_i8(scratch, inputs, place + 4 * lane, scales + 4 * number)

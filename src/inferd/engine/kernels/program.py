@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from inferd.engine.kernels.attention import attend
 from inferd.engine.kernels.elementwise import add_norm, embed, norm, rotate
-from inferd.engine.kernels.linear import linear_bf16, linear_f32, linear_i4, linear_i8
+from inferd.engine.kernels.linear import linear_bf16, linear_f32, linear_i8
+from inferd.engine.kernels.linear_i4 import linear_i4
 from inferd.engine.kernels.team import (
     COUNT,
     COUNTERS,

@@ -17,6 +17,8 @@ from inferd.engine.kernels.emit import (
     ADDR,
     BYTES,
     F32,
+    I8,
+    I16,
     I32,
     I64,
     LANES,
@@ -71,6 +73,7 @@ def _tile_maker(lane: str) -> Any:
 
 
 zero_tile_f32 = _tile_maker("f32")  # rows, cols (constants) -> Tile
+zero_tile_i32 = _tile_maker("i32")
 
 
 def _for_each(builder: Any, tile: Any, kind: Tile, step: Callable[[Any, int, int], Any]) -> Any:
@@ -198,9 +201,7 @@ def tile_fold(typing: Any, tile: Any, products: Any, scales: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target, source, addr = args
-        factors = [
-            load_as_f32(builder, at(builder, addr, 32 * col), "f16") for col in range(tile.cols)
-        ]
+        factors = _factors(builder, addr, tile.cols)
 
         def step(acc: Any, r: int, c: int) -> Any:
             product = builder.extract_value(source, r * tile.cols + c)
@@ -209,6 +210,85 @@ def tile_fold(typing: Any, tile: Any, products: Any, scales: Any) -> Any:
         return _for_each(builder, target, tile, step)
 
     return signature(tile, tile, products, ADDR), generate
+
+
+def _factors(builder: Any, addr: Any, cols: int) -> list[Any]:
+    return [load_as_f32(builder, at(builder, addr, 32 * col), "f16") for col in range(cols)]
+
+
+@intrinsic
+def tile_fold_into(typing: Any, products: Any, scales: Any, sums: Any, stride: Any) -> Any:
+    """The same with a target in memory: row r of it is at sums + r stride."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        tile, addr, target, step = args
+        factors = _factors(builder, addr, products.cols)
+        for row, address in enumerate(_row_addresses(builder, products, target, step)):
+            for col in range(products.cols):
+                place = at(builder, address, 64 * col)
+                product = builder.extract_value(tile, row * products.cols + col)
+                number = builder.sitofp(product, VF)
+                held = emit_load(builder, place, VF)
+                emit_store(builder, place, multiply_add(builder, number, factors[col], held))
+        return context.get_dummy_value()
+
+    return signature(types.void, products, ADDR, ADDR, ADDR), generate
+
+
+def _multipliers(builder: Any, addr: Any, cols: int) -> list[Any]:
+    """16 bytes with a sign a column, as integers."""
+    narrow = ir.VectorType(I8, LANES)
+    return [
+        builder.sext(emit_load(builder, at(builder, addr, LANES * col), narrow), VI)
+        for col in range(cols)
+    ]
+
+
+@intrinsic
+def tile_multiply(typing: Any, tile: Any, products: Any, multipliers: Any) -> Any:
+    """tile[r, c] += products[r, c] * multipliers[c], all integers."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target, source, addr = args
+        factors = _multipliers(builder, addr, tile.cols)
+
+        def step(acc: Any, r: int, c: int) -> Any:
+            product = builder.extract_value(source, r * tile.cols + c)
+            return builder.add(acc, builder.mul(product, factors[c]))
+
+        return _for_each(builder, target, tile, step)
+
+    return signature(tile, tile, products, ADDR), generate
+
+
+@intrinsic
+def unpack_nibbles(typing: Any, source: Any, multipliers: Any, out: Any) -> Any:
+    """Bytes 128 + (q - 8) m of 32 inputs and 64 outputs at out, [input / 4][output][input % 4],
+    from their nibbles q (as `tile_dot_nibbles` reads them) and multipliers m, 15 at most."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        nibbles, addr, target = args
+        pairs = ir.VectorType(I16, 2 * LANES)
+        mask, low = constant(0x0F0F0F0F, VI), constant(0xFFFF, VI)
+        # Two bytes are multiplied at once: that a product of 16 bits runs over from the lower into
+        # the upper is undone by the addition, as no sum of a byte leaves 0..255.
+        for col, m in enumerate(_multipliers(builder, addr, 4)):
+            both = builder.or_(builder.and_(m, low), builder.shl(m, constant(16, VI)))
+            offset = builder.sub(constant(128, VI), builder.shl(m, constant(3, VI)))
+            offset = builder.and_(builder.mul(offset, constant(257, VI)), low)
+            offset = builder.or_(offset, builder.shl(offset, constant(16, VI)))
+            factor, offset = builder.bitcast(both, pairs), builder.bitcast(offset, pairs)
+            for chunk in range(4):
+                packed = emit_load(builder, at(builder, nibbles, 256 * chunk + 64 * col), VI)
+                for half in range(2):
+                    q = builder.lshr(packed, constant(4, VI)) if half else packed
+                    q = builder.bitcast(builder.and_(q, mask), pairs)
+                    value = builder.add(builder.mul(q, factor), offset)
+                    place = at(builder, target, 512 * chunk + 256 * half + 64 * col)
+                    emit_store(builder, place, value)
+        return context.get_dummy_value()
+
+    return signature(types.void, ADDR, ADDR, ADDR), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferd.engine.kernels.pack import INPUT_BYTES, PANEL, pack_panels
+from inferd.engine.kernels.linear import PANEL
+from inferd.engine.kernels.pack import pack_panels, panel_bytes
 from inferd.engine.kernels.program import large
 from inferd.engine.models.spec import WeightSource
 from inferd.engine.weights.checkpoint import Checkpoint
 from inferd.errors import Unsupported
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised whenever the bytes of a packed weight change their meaning."""
 
 _FORMS = {"f32": 0, "bf16": 1, "i8": 2, "i4": 3}
@@ -49,7 +50,7 @@ class PackedWeight:
     @property
     def size(self) -> int:
         """Bytes of the panels."""
-        return self.panels * self.inputs * INPUT_BYTES[self.form]
+        return self.panels * panel_bytes(self.form, self.inputs)
 
 
 class PackedWeights:
@@ -76,12 +77,12 @@ class PackedWeights:
                 )
             rows = outputs
             if source.name in gated:  # gates and ups fill their halves of the last panel each
-                half = PANEL[form] // 2
+                half = PANEL // 2
                 rows = 2 * ((outputs // 2 + half - 1) // half * half)
-            panels = (rows + PANEL[form] - 1) // PANEL[form]
+            panels = (rows + PANEL - 1) // PANEL
             weight = PackedWeight(source.name, form, outputs, inputs, panels, place, 0)
             scales = weight.offset + weight.size
-            place = scales + (4 * panels * PANEL[form] if form == "i8" else 0)
+            place = scales + (4 * panels * PANEL if form == "i8" else 0)
             place = (place + 4095) // 4096 * 4096
             self.weights[source.name] = PackedWeight(
                 source.name, form, outputs, inputs, panels, weight.offset, scales
@@ -105,7 +106,7 @@ class PackedWeights:
     def row_map(self, name: str) -> NDArray[np.int64]:
         """Which output stands in each row of the panels, -1 for padding."""
         weight = self.weights[name]
-        width = PANEL[weight.form]
+        width = PANEL
         rows = np.full(weight.panels * width, -1, np.int64)
         if name not in self._gated:
             rows[: weight.outputs] = np.arange(weight.outputs)
@@ -140,9 +141,9 @@ class PackedWeights:
     ) -> None:
         scratch = np.empty(4 * weight.inputs + 128, np.uint8)
         pack_panels(
-            _FORMS[weight.form], rows, kind, weight.inputs, self.address + weight.offset,
-            self.address + weight.scales, first, min(first + step, weight.panels),
-            scratch.ctypes.data,
+            _FORMS[weight.form], rows, kind, weight.inputs, panel_bytes(weight.form, weight.inputs),
+            self.address + weight.offset, self.address + weight.scales, first,
+            min(first + step, weight.panels), scratch.ctypes.data,
         )  # fmt: skip
 
     def _rows(self, weight: PackedWeight) -> tuple[NDArray[np.int64], int, list[Any]]:

@@ -14,6 +14,7 @@ from inferd.engine.kernels.attention import most_items, scratch_bytes
 from inferd.engine.kernels.elementwise import BLOCK, AddNorm, Embed, Form, Kind, Norm, Rotate
 from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.linear import SCRATCH_BYTES, Linear, Mode
+from inferd.engine.kernels.linear_i4 import sums_bytes
 from inferd.engine.kernels.program import Code, Kernel, aligned, float_bits, large, operation
 from inferd.engine.models.spec import DecoderSpec, Layer, Rotary
 
@@ -103,7 +104,7 @@ class StepBuffers:
         # A cache line more than a row: rows a power of two apart would share few sets of a cache.
         self.operand = self._array((tokens, OPERAND_BYTES[form_of(form)] * widest + 64), np.uint8)
         self.scales = self._array(tokens, np.float32)
-        self.sums = self._array((tokens, widest // 32), np.int32)
+        self.sums = self._array((tokens, sums_bytes(widest) // 4), np.int32)
         self.logits = self._array((tokens, padded(spec.vocab_size)), np.float32)
         self.linear_scratch = self._array((limits.threads, SCRATCH_BYTES), np.uint8)
         self.norm_scratch = self._array((limits.threads, widest), np.float32)
