@@ -4,6 +4,8 @@ that share them, and for several tokens of a prompt together.
 The cache of a layer, in blocks of 32 slots: keys [block][kv_head][head_dim][slot], so that a dot
 product runs along 16 slots at once; values [block][kv_head][slot][head_dim]. float32, bfloat16 or
 int8 with a scale a slot and head, which multiplies scores and probabilities instead of the cache.
+bfloat16 lies in the pairs that the processor multiplies at once: keys [head_dim / 2][slot][2],
+values [slot / 2][head_dim][2]. Where it can, queries and probabilities are bfloat16 as well.
 
 An item is the work that is never divided: one sequence, one KV head, up to 16 rows (a row is one
 query head of one token). Softmax is computed online, block by block (Milakov and Gimelshein 2018;
@@ -16,13 +18,15 @@ from typing import Any
 from numba import njit, types
 
 from inferd.engine.kernels.elementwise import BLOCK
+from inferd.engine.kernels.emit import HAS_BF16
 from inferd.engine.kernels.team import atomic_add
 from inferd.engine.kernels.tile import (
     load_tile_f32,
     store_tile,
-    tile_fma_bf16,
+    tile_dot_bf16,
     tile_fma_f32,
     tile_fma_i8,
+    tile_fma_pairs,
     zero_tile_f32,
 )
 from inferd.engine.kernels.vector import (
@@ -39,6 +43,7 @@ from inferd.engine.kernels.vector import (
     prefetch_256,
     put_f32,
     splat_f32,
+    store_bf16,
     store_f32,
     sum_f32,
 )
@@ -84,81 +89,82 @@ def scratch_bytes(head_dim: int, group: int) -> int:
 # multiplied the next, at `ahead`, is asked for, line by line.
 
 
-def _scores(multiply: Any, width: int) -> Any:
-    prefetch = prefetch_128 if width == 4 else prefetch_64
+_PREFETCH = {64: prefetch_64, 128: prefetch_128, 256: prefetch_256}
+
+
+def _scores(multiply: Any, width: int, pair: int, x_bytes: int) -> Any:
+    """`width` bytes of a slot are multiplied at once, `pair` numbers, `x_bytes` of a query."""
+    prefetch = _PREFETCH[max(BLOCK * width, 64)]
 
     @njit(nogil=True, cache=True)
     def scores(keys: int, queries: int, dim: int, out: int, ahead: int) -> None:
         acc = zero_tile_f32(4, 2)
-        for _ in range(dim):
+        for _ in range(dim // pair):
             prefetch(ahead)
             acc = multiply(acc, keys, queries, 4 * dim)
             keys += BLOCK * width
             ahead += BLOCK * width
-            queries += 4
+            queries += x_bytes
         store_tile(acc, out, 4 * BLOCK)
 
     return scores
 
 
-def _mix(multiply: Any, width: int, cols: int) -> Any:
-    prefetch = {4: prefetch_256, 2: prefetch_128, 1: prefetch_64}[width]
+def _mix(multiply: Any, width: int, pair: int, x_bytes: int, cols: int) -> Any:
+    """`width` bytes of a column are multiplied at once, `pair` slots."""
+    prefetch = _PREFETCH[max(16 * cols * width, 64)]
 
     @njit(nogil=True, cache=True)
     def mix(values: int, weights: int, slots: int, dim: int, out: int, ahead: int) -> None:
         acc = load_tile_f32(4, cols, out, 4 * dim)
-        for _ in range(slots):
+        for _ in range((slots + pair - 1) // pair):
             prefetch(ahead)
             acc = multiply(acc, values, weights, 4 * BLOCK)
             values += dim * width
             ahead += dim * width
-            weights += 4
+            weights += x_bytes
         store_tile(acc, out, 4 * dim)
 
     return mix
 
 
-_scores_f32, _scores_bf16, _scores_i8 = (
-    _scores(tile_fma_f32, 4), _scores(tile_fma_bf16, 2), _scores(tile_fma_i8, 1)
-)  # fmt: skip
-_mix4_f32, _mix4_bf16, _mix4_i8 = (
-    _mix(tile_fma_f32, 4, 4), _mix(tile_fma_bf16, 2, 4), _mix(tile_fma_i8, 1, 4)
-)  # fmt: skip
-_mix1_f32, _mix1_bf16, _mix1_i8 = (
-    _mix(tile_fma_f32, 4, 1), _mix(tile_fma_bf16, 2, 1), _mix(tile_fma_i8, 1, 1)
-)  # fmt: skip
+_F32, _I8 = (tile_fma_f32, 4, 1, 4), (tile_fma_i8, 1, 1, 4)
+_BF16 = (tile_dot_bf16, 4, 2, 4) if HAS_BF16 else (tile_fma_pairs, 4, 2, 8)
+_scores_f32, _scores_bf16, _scores_i8 = _scores(*_F32), _scores(*_BF16), _scores(*_I8)
+_mix4_f32, _mix4_bf16, _mix4_i8 = _mix(*_F32, 4), _mix(*_BF16, 4), _mix(*_I8, 4)
+_mix1_f32, _mix1_bf16, _mix1_i8 = _mix(*_F32, 1), _mix(*_BF16, 1), _mix(*_I8, 1)
 
 
 @njit(nogil=True, cache=True)
 def _mix_values(
-    kind: int, values: int, weights: int, slots: int, dim: int, out: int, col: int, wide: bool,
-    ahead: int,
-) -> None:  # fmt: skip
-    """Four rows of sums += weights . values, 64 or 16 columns from `col`."""
+    kind: int, values: int, weights: int, slots: int, dim: int, out: int, wide: bool, ahead: int
+) -> None:
+    """Four rows of sums += weights . values, 64 or 16 columns."""
     if kind == 0:
         if wide:
-            _mix4_f32(values + 4 * col, weights, slots, dim, out + 4 * col, ahead)
+            _mix4_f32(values, weights, slots, dim, out, ahead)
         else:
-            _mix1_f32(values + 4 * col, weights, slots, dim, out + 4 * col, ahead)
+            _mix1_f32(values, weights, slots, dim, out, ahead)
     elif kind == 1:
         if wide:
-            _mix4_bf16(values + 2 * col, weights, slots, dim, out + 4 * col, ahead)
+            _mix4_bf16(values, weights, slots, dim, out, ahead)
         else:
-            _mix1_bf16(values + 2 * col, weights, slots, dim, out + 4 * col, ahead)
+            _mix1_bf16(values, weights, slots, dim, out, ahead)
     elif wide:
-        _mix4_i8(values + col, weights, slots, dim, out + 4 * col, ahead)
+        _mix4_i8(values, weights, slots, dim, out, ahead)
     else:
-        _mix1_i8(values + col, weights, slots, dim, out + 4 * col, ahead)
+        _mix1_i8(values, weights, slots, dim, out, ahead)
 
 
 @njit(nogil=True, cache=True)
 def _soften(
     line: int, first: int, end: int, cap: float, k_scales: int, v_scales: int, sums: int, dim: int,
-    state: int,
+    state: int, narrow: bool,
 ) -> None:  # fmt: skip
     """One row of scores to probabilities; what was summed before is scaled to the new maximum.
 
-    Slots outside [first, end) get 0. `state` holds the row's largest score and its total.
+    Slots outside [first, end) get 0; `narrow` probabilities are bfloat16. `state` holds the
+    row's largest score and its total.
     """
     low, high = load_f32(line), load_f32(line + 64)
     if k_scales != 0:
@@ -192,8 +198,12 @@ def _soften(
     put_f32(state + 64, total)
     if v_scales != 0:
         low, high = low * load_f32(v_scales), high * load_f32(v_scales + 64)
-    store_f32(line, low)
-    store_f32(line + 64, high)
+    if narrow:
+        store_bf16(line, low)
+        store_bf16(line + 32, high)
+    else:
+        store_f32(line, low)
+        store_f32(line + 64, high)
 
 
 @njit(nogil=True, cache=True)
@@ -217,6 +227,8 @@ def _attend_item(op: int, item: int, thread: int) -> None:
     kind, window = get_i64(op + 80), get_i64(op + 144)
     cap = get_f32(op + 152)
     width = 4 if kind == 0 else (2 if kind == 1 else 1)
+    column = 1 if kind == 3 else 4
+    narrow = HAS_BF16 and kind == 1
     group = heads // kv_heads
     rows = tokens * group
     queries = get_i64(op + 128) + thread * get_i64(op + 136)
@@ -233,7 +245,10 @@ def _attend_item(op: int, item: int, thread: int) -> None:
             + (kv_head * group + min(row, rows - 1) % group) * dim * 4
         )
         for j in range(0, 4 * dim, 64):
-            store_f32(queries + row * dim * 4 + j, load_f32(source + j))
+            if narrow:
+                store_bf16(queries + row * dim * 4 + j // 2, load_f32(source + j))
+            else:
+                store_f32(queries + row * dim * 4 + j, load_f32(source + j))
             store_f32(sums + row * dim * 4 + j, zero)
         put_f32(state + row * 192, NEVER)
         put_f32(state + row * 192 + 64, 0.0)
@@ -275,14 +290,14 @@ def _attend_item(op: int, item: int, thread: int) -> None:
                 else:
                     _soften(
                         at, low, end, cap, k_scales, v_scales, sums + r * dim * 4, dim,
-                        state + r * 192,
+                        state + r * 192, narrow,
                     )  # fmt: skip
             col = 0
             while col < dim:
                 wide = col + 64 <= dim
                 _mix_values(
-                    kind, values, line, slots, dim, sums + row * dim * 4, col, wide,
-                    next_values + col * width,
+                    kind, values + col * column, line, slots, dim, sums + (row * dim + col) * 4,
+                    wide, next_values + col * column,
                 )  # fmt: skip
                 col += 64 if wide else 16
     for row in range(rows):

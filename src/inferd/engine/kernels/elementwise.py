@@ -291,24 +291,42 @@ def _rotate_head(head: int, cosines: int, half: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _bfloat16(at: int) -> int:
+    """Bits of the float there, rounded to the nearest, ties to even."""
+    bits = types.uint32(get_i32(at))
+    return types.int32((bits + types.uint32(0x7FFF + ((bits >> 16) & 1))) >> 16)
+
+
+@njit(nogil=True, cache=True)
+def _write_key_pairs(x: int, size: int, out: int) -> None:
+    for d in range(0, size, 2):
+        pair = _bfloat16(x + 4 * d) | (_bfloat16(x + 4 * d + 4) << 16)
+        put_i32(out + 2 * d * BLOCK, types.int32(pair))
+
+
+@njit(nogil=True, cache=True)
+def _write_value_halves(x: int, size: int, out: int) -> None:
+    """What is no number becomes 0: the other half of a pair may be another sequence's once, and
+    0 times NaN would reach it. The sequence itself is lost all the same."""
+    for d in range(size):
+        finite = (get_i32(x + 4 * d) & 0x7F800000) != 0x7F800000
+        put_i16(out + 4 * d, types.int32(_bfloat16(x + 4 * d)) if finite else types.int32(0))
+
+
+@njit(nogil=True, cache=True)
 def _write_slot(x: int, size: int, step: int, kind: int, out: int, scale_at: int) -> None:
     """A head's vector to the cache, `step` elements from one to the next."""
     if kind == 0:
         for d in range(size):
             put_f32(out + 4 * d * step, get_f32(x + 4 * d))
-    elif kind == 1:
-        for d in range(size):
-            bits = get_i32(x + 4 * d)
-            rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-            put_i16(out + 2 * d * step, rounded)
-    else:
-        largest = types.float32(0.0)
-        for d in range(size):
-            largest = max(largest, abs(get_f32(x + 4 * d)))
-        put_f32(scale_at, largest / types.float32(127.0))
-        inverse = types.float32(127.0) / largest if largest > 0.0 else types.float32(0.0)
-        for d in range(size):
-            put_i8(out + d * step, types.int32(round(get_f32(x + 4 * d) * inverse)))
+        return
+    largest = types.float32(0.0)
+    for d in range(size):
+        largest = max(largest, abs(get_f32(x + 4 * d)))
+    put_f32(scale_at, largest / types.float32(127.0))
+    inverse = types.float32(127.0) / largest if largest > 0.0 else types.float32(0.0)
+    for d in range(size):
+        put_i8(out + d * step, types.int32(round(get_f32(x + 4 * d) * inverse)))
 
 
 @njit(nogil=True, cache=True)
@@ -348,8 +366,13 @@ def rotate(op: int, counter: int, thread: int, threads: int) -> None:
             place = (block * kv_heads + head) * dim * BLOCK
             mark = ((block * kv_heads + head) * BLOCK + offset) * 4
             key = line + (heads + head) * head_bytes
-            k_at = get_i64(op + 112) + (place + offset) * width
-            v_at = get_i64(op + 120) + (place + offset * dim) * width
-            _write_slot(key, dim, BLOCK, kind, k_at, get_i64(op + 152) + mark)
             value = key + kv_heads * head_bytes
-            _write_slot(value, dim, 1, kind, v_at, get_i64(op + 160) + mark)
+            keys, values = get_i64(op + 112) + place * width, get_i64(op + 120) + place * width
+            if kind == 1:  # in pairs, see `attention`
+                _write_key_pairs(key, dim, keys + 4 * offset)
+                _write_value_halves(value, dim, values + offset // 2 * dim * 4 + offset % 2 * 2)
+                continue
+            scale_at = get_i64(op + 152) + mark
+            _write_slot(key, dim, BLOCK, kind, keys + offset * width, scale_at)
+            scale_at = get_i64(op + 160) + mark
+            _write_slot(value, dim, 1, kind, values + offset * dim * width, scale_at)

@@ -191,7 +191,7 @@ def _prefetcher(lines: int) -> Any:
         if declared is None:
             kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
             declared = ir.Function(builder.module, kind, name)
-        read, near, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+        read, near, data = (ir.Constant(I32, value) for value in (0, 2, 1))
         for line in range(lines):
             moved = builder.gep(pointer, [ir.Constant(I64, 64 * line)])
             builder.call(declared, [moved, read, near, data])
@@ -200,7 +200,8 @@ def _prefetcher(lines: int) -> Any:
 
 
 prefetch_64, prefetch_128, prefetch_256 = (_prefetcher(lines) for lines in (1, 2, 4))
-"""Ask for memory that will be read soon; any address will do."""
+"""Ask for memory that will be read soon; any address will do. It comes as far as the second cache:
+what is asked into the first has fewer places to wait in than full bandwidth needs."""
 
 
 # -- scalars in memory ----------------------------------------------------------------------------
