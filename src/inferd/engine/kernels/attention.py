@@ -336,6 +336,36 @@ def plan_items(query_start: Any, kv_heads: int, group: int, items: Any) -> int:
     return count
 
 
+@njit(nogil=True, cache=True)
+def plan_picked_items(query_start: Any, picks: Any, kv_heads: int, group: int, items: Any) -> int:
+    """The same for the tokens `picks` alone; neighbours share an item. `items` has room for each
+    of them by itself."""
+    most = max(1, MOST_ROWS // group)
+    count, sequence, at = 0, 0, 0
+    while at < len(picks):
+        token = picks[at]
+        if token < query_start[sequence]:
+            sequence = 0
+        while token >= query_start[sequence + 1]:
+            sequence += 1
+        tokens = 1
+        while (
+            tokens < most
+            and at + tokens < len(picks)
+            and picks[at + tokens] == token + tokens
+            and token + tokens < query_start[sequence + 1]
+        ):
+            tokens += 1
+        for head in range(kv_heads):
+            items[count, 0] = sequence
+            items[count, 1] = head
+            items[count, 2] = token
+            items[count, 3] = tokens
+            count += 1
+        at += tokens
+    return count
+
+
 def most_items(tokens: int, sequences: int, kv_heads: int, group: int) -> int:
     """How many items a step can have at most."""
     most = max(1, MOST_ROWS // group)

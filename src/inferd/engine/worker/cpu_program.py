@@ -81,7 +81,7 @@ class StepBuffers:
         self.picks = self._array(tokens, np.int32)
         self.tables = self._array((limits.sequences, width), np.int32)
         self.counts = self._array(8, np.int64)
-        """Tokens, picked rows, attention items."""
+        """Tokens, picked rows, attention items, attention items of picked rows."""
         layers = spec.layers
         hidden = spec.hidden_size
         group = max(a.attention.num_heads // a.attention.num_kv_heads for a in layers)
@@ -96,7 +96,9 @@ class StepBuffers:
         self.items = self._array(
             (most_items(tokens, limits.sequences, kv_heads, group), 4), np.int32
         )
+        self.picked_items = self._array((tokens * kv_heads, 4), np.int32)
         self.x = self._array((tokens, padded(hidden)), np.float32)
+        self.picked_x = self._array((tokens, padded(hidden)), np.float32)
         self.y = self._array((tokens, padded(hidden)), np.float32)
         self.qkv = self._array((tokens, padded(qkv)), np.float32)
         self.attended = self._array((tokens, padded(attended)), np.float32)
@@ -171,7 +173,7 @@ class ProgramBuilder:
         self.body = len(self._operations)
         b = self._buffers
         head = self._weights.products["lm_head"]
-        operand = self._norm("norm", b.x, head, rows=1, pick=True)
+        operand = self._norm("norm", b.picked_x, head, rows=1)
         self._product(head, operand, b.logits, Mode.STORE, rows=1, name="lm_head")
         return np.stack(self._operations)
 
@@ -194,55 +196,71 @@ class ProgramBuilder:
         })  # fmt: skip
 
     def _layer(self, number: int, layer: Layer) -> None:
+        """A layer. Of the last one, only rows whose logits are wanted need more than their keys
+        and values."""
         b, weights = self._buffers, self._weights
         prefix = f"layers.{number}."
         qkv, out = weights.products[prefix + "qkv"], weights.products[prefix + "o"]
         operand = self._norm(prefix + "input_norm", b.x, qkv)
         self._product(qkv, operand, b.qkv, Mode.STORE, name="qkv")
         self._rotate(number, layer)
-        self._attend(number, layer)
-        operand = self._convert(
-            b.attended, out, layer.attention.num_heads * layer.attention.head_dim
-        )
-        self._residual(prefix + "post_attention_norm", out, operand, layer.post_norms, "o")
+        size = layer.attention.num_heads * layer.attention.head_dim
+        x, attended, rows = b.x, b.attended, 0
+        if number == len(self._spec.layers) - 1:
+            self._attend(number, layer, b.picked_items, 3)
+            # The queries have been used, so their place is free.
+            x, attended, rows = b.picked_x, b.qkv, 1
+            self._pick(b.x, x, self._spec.hidden_size)
+            self._pick(b.attended, attended, size)
+        else:
+            self._attend(number, layer, b.items, 2)
+        operand = self._convert(attended, out, size, rows)
+        self._residual(prefix + "post_attention_norm", out, operand, x, rows, layer, "o")
         gate_up, down = weights.products[prefix + "gate_up"], weights.products[prefix + "down"]
-        operand = self._norm(prefix + "mlp_norm", b.x, gate_up)
+        operand = self._norm(prefix + "mlp_norm", x, gate_up, rows)
         mode = (GATED if layer.mlp.gated else PLAIN)[layer.mlp.activation]
-        self._product(gate_up, operand, b.inner, mode, name="gate_up")
-        operand = self._convert(b.inner, down, layer.mlp.intermediate_size)
-        self._residual(prefix + "post_mlp_norm", down, operand, layer.post_norms, "down")
+        self._product(gate_up, operand, b.inner, mode, name="gate_up", rows=rows)
+        operand = self._convert(b.inner, down, layer.mlp.intermediate_size, rows)
+        self._residual(prefix + "post_mlp_norm", down, operand, x, rows, layer, "down")
 
     def _residual(
-        self, norm: str, weight: Packed, operand: NDArray[Any], normed: bool, name: str
-    ) -> None:
+        self, norm: str, weight: Packed, operand: NDArray[Any], x: NDArray[Any], rows: int,
+        layer: Layer, name: str,
+    ) -> None:  # fmt: skip
         """x += weight(operand), through a norm where the family has one there."""
         b = self._buffers
-        if not normed:
-            self._product(weight, operand, b.x, Mode.ADD, name=name)
+        if not layer.post_norms:
+            self._product(weight, operand, x, Mode.ADD, name=name, rows=rows)
             return
-        self._product(weight, operand, b.y, Mode.STORE, name=name)
+        self._product(weight, operand, b.y, Mode.STORE, name=name, rows=rows)
         self._add("add_norm", Code.ADD_NORM, {
-            AddNorm.ROWS: self._count(0), AddNorm.X: b.y.ctypes.data,
+            AddNorm.ROWS: self._count(rows), AddNorm.X: b.y.ctypes.data,
             AddNorm.X_STRIDE: b.y.strides[0], AddNorm.WEIGHT: self._weights.vector(norm),
             AddNorm.BIAS: self._weights.vector(norm + ".bias"),
             AddNorm.EPS: float_bits(self._spec.norm.eps), AddNorm.SIZE: self._spec.hidden_size,
-            AddNorm.OUT: b.x.ctypes.data, AddNorm.OUT_STRIDE: b.x.strides[0],
+            AddNorm.OUT: x.ctypes.data, AddNorm.OUT_STRIDE: x.strides[0],
             AddNorm.SCRATCH: b.norm_scratch.ctypes.data,
         })  # fmt: skip
 
-    def _norm(
-        self, name: str, x: NDArray[Any], target: Packed, rows: int = 0, pick: bool = False
-    ) -> NDArray[Any]:
-        return self._converted(x, target, self._spec.hidden_size, name, rows, pick)
+    def _norm(self, name: str, x: NDArray[Any], target: Packed, rows: int = 0) -> NDArray[Any]:
+        return self._converted(x, target, self._spec.hidden_size, name, rows)
 
-    def _convert(self, x: NDArray[Any], target: Packed, size: int) -> NDArray[Any]:
+    def _pick(self, x: NDArray[Any], out: NDArray[Any], size: int) -> None:
+        """The picked rows of x, one behind the other."""
+        b = self._buffers
+        self._add("pick", Code.NORM, {
+            Norm.ROWS: self._count(1), Norm.X: x.ctypes.data, Norm.X_STRIDE: x.strides[0],
+            Norm.SIZE: size, Norm.OUT: out.ctypes.data, Norm.OUT_STRIDE: out.strides[0],
+            Norm.FORM: Form.F32, Norm.PICK: b.picks.ctypes.data,
+        })  # fmt: skip
+
+    def _convert(self, x: NDArray[Any], target: Packed, size: int, rows: int) -> NDArray[Any]:
         """The operand of a product; x itself where it takes float32."""
-        return x if form_of(target.form) is Form.F32 else self._converted(x, target, size, "")
+        return x if form_of(target.form) is Form.F32 else self._converted(x, target, size, "", rows)
 
     def _converted(
-        self, x: NDArray[Any], target: Packed, size: int, name: str, rows: int = 0,
-        pick: bool = False,
-    ) -> NDArray[Any]:  # fmt: skip
+        self, x: NDArray[Any], target: Packed, size: int, name: str, rows: int
+    ) -> NDArray[Any]:
         b = self._buffers
         self._add("norm" if name else "convert", Code.NORM, {
             Norm.ROWS: self._count(rows), Norm.X: x.ctypes.data, Norm.X_STRIDE: x.strides[0],
@@ -252,7 +270,6 @@ class ProgramBuilder:
             Norm.OUT: b.operand.ctypes.data, Norm.OUT_STRIDE: b.operand.strides[0],
             Norm.SCALES: b.scales.ctypes.data, Norm.SUMS: b.sums.ctypes.data,
             Norm.FORM: form_of(target.form), Norm.SCRATCH: b.norm_scratch.ctypes.data,
-            Norm.PICK: b.picks.ctypes.data if pick else 0,
         })  # fmt: skip
         return b.operand
 
@@ -308,13 +325,13 @@ class ProgramBuilder:
             self._buffers.keep.append(table)
         return int(table.ctypes.data)
 
-    def _attend(self, number: int, layer: Layer) -> None:
+    def _attend(self, number: int, layer: Layer, items: NDArray[Any], count: int) -> None:
         b, a = self._buffers, layer.attention
         keys, values = self._cache.layers[number]
         scales = self._cache.scales[number]
         word = AttentionWord
         self._add("attend", Code.ATTEND, {
-            word.ITEMS_COUNT: self._count(2), word.ITEMS: b.items.ctypes.data,
+            word.ITEMS_COUNT: self._count(count), word.ITEMS: items.ctypes.data,
             word.QKV: b.qkv.ctypes.data, word.STRIDE: b.qkv.strides[0], word.HEADS: a.num_heads,
             word.KV_HEADS: a.num_kv_heads, word.HEAD_DIM: a.head_dim,
             word.K_CACHE: keys.ctypes.data, word.V_CACHE: values.ctypes.data,

@@ -1,5 +1,6 @@
 """Runs a model on the CPU: packed weights, a paged cache and a team of threads. No torch."""
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferd.engine.kernels.attention import plan_items
+from inferd.engine.kernels.attention import plan_items, plan_picked_items
 from inferd.engine.kernels.elementwise import BLOCK, Kind
 from inferd.engine.kernels.emit import HAS_AVX512, HAS_BF16, HAS_VNNI
 from inferd.engine.kernels.program import Team
@@ -79,7 +80,10 @@ class CpuRunner:
         new = np.diff(batch.query_start)
         b.lengths[:tokens] = np.repeat(batch.seq_lens, new)
         items = plan_items(batch.query_start, self._kv_heads, self._group, b.items)
-        b.counts[:3] = (tokens, picked, items)
+        picked_items = plan_picked_items(
+            batch.query_start, batch.logit_rows, self._kv_heads, self._group, b.picked_items
+        )
+        b.counts[:4] = (tokens, picked, items, picked_items)
         self.team.run(self._program, len(self._program) if picked else self._body)
         logits = b.logits[:picked, : self._spec.vocab_size]
         if self._spec.final_softcap:
@@ -110,12 +114,14 @@ class CpuRunner:
     # -- loading -------------------------------------------------------------------------------
 
     def _load_table(self, checkpoint: Checkpoint, source: WeightSource) -> None:
-        """The embedding stays where it is, in the mapped checkpoint: a step reads a few rows."""
+        """The embedding stays where it is, in the mapped checkpoint: a step reads a few rows. Each
+        would wait for the disk, so all are touched once."""
         dtype = checkpoint.dtype(source.parts[0])
         plain = len(source.parts) == 1 and not source.transposed and dtype in _TABLE_KINDS
         table = checkpoint.tensor(source.parts[0]) if plain else checkpoint.load(source)
         if plain and source.rows is not None:
             table = table[slice(*source.rows)]
+        table[:, :: mmap.PAGESIZE // table.itemsize].max()
         self._held.append(table)
         self._weights.embedding = (
             table.ctypes.data, _TABLE_KINDS[dtype] if plain else Kind.F32
