@@ -191,7 +191,6 @@ def _tile_fma(kind_of_w: str) -> Any:
 
 tile_fma_f32 = _tile_fma("f32")
 """tile[r, c] += a[r] * w[c]: a float at a + r stride, 16 numbers a column at w."""
-tile_fma_bf16 = _tile_fma("bf16")
 tile_fma_i8 = _tile_fma("i8")
 
 
