@@ -54,7 +54,7 @@ def attention_seconds(runner: CPURunner) -> list[float]:
             positions = np.arange(first, first + 256, dtype=np.int32)
             runner.run(batch(tables[sequence : sequence + 1], positions, runner.block_size))
     runner.run(batch(tables, last, runner.block_size))
-    program = runner.part("attend")
+    program = runner.program[[name == "attend" for name in runner.operations]]
     runner.team.run(program, len(program))
     found = []
     for _ in range(ROUNDS):

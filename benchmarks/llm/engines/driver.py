@@ -47,21 +47,23 @@ def serve_job(open_engine: Callable[[Path, str, Task], Engine], *, reopen: bool)
     engine: Engine | None = None
     started = BORN
     start_s = 0.0
-    for name in job["tasks"]:
-        task = TASKS[name]
-        if engine is None:
-            engine = open_engine(Path(job["model"]), job["form"], task)
-            start_s = time.perf_counter() - started
-        run(engine, WARM, round=99)
-        figures = run(engine, task, job["round"]).figures(task)
-        figures |= {"start_s": start_s, "resident_gb": resident_gb(engine.process_id)}
-        sys.stdout.write(json.dumps(figures) + "\n")
-        sys.stdout.flush()
-        if reopen:
+    try:
+        for name in job["tasks"]:
+            task = TASKS[name]
+            if engine is None:
+                engine = open_engine(Path(job["model"]), job["form"], task)
+                start_s = time.perf_counter() - started
+            run(engine, WARM, round=99)
+            figures = run(engine, task, job["round"]).figures(task)
+            figures |= {"start_s": start_s, "resident_gb": resident_gb(engine.process_id)}
+            sys.stdout.write(json.dumps(figures) + "\n")
+            sys.stdout.flush()
+            if reopen:
+                engine.close()
+                engine, started = None, time.perf_counter()
+    finally:
+        if engine is not None:
             engine.close()
-            engine, started = None, time.perf_counter()
-    if engine is not None:
-        engine.close()
 
 
 def run(engine: Engine, task: Task, round: int) -> Timing:

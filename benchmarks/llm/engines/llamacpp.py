@@ -24,7 +24,9 @@ class LlamaServer(HttpStreams):
             lambda port: [server, *options, "--port", str(port)],
             "/health",
             "/completion",
-            lambda event, seen: seen if event["stop"] else seen + len(event["tokens"]),
+            lambda event, seen: (
+                event["tokens_predicted"] if event["stop"] else seen + len(event["tokens"])
+            ),
         )
 
     def add(self, id: str, prompt: list[int], output: int) -> None:

@@ -59,10 +59,10 @@ class CpuRunner:
         self._buffers = StepBuffers(spec, limits, form)
         self._cache = KVCache(spec, limits)
         builder = ProgramBuilder(spec, self._weights, self._buffers, self._cache, limits)
-        self._program = builder.build()
+        self.program = builder.build()
         self._body = builder.body
         self.operations = builder.names
-        self.team = Team(limits.threads, len(self._program))
+        self.team = Team(limits.threads, len(self.program))
         attention = spec.layers[0].attention
         self._kv_heads = attention.num_kv_heads
         self._group = attention.num_heads // attention.num_kv_heads
@@ -84,7 +84,7 @@ class CpuRunner:
             batch.query_start, batch.logit_rows, self._kv_heads, self._group, b.picked_items
         )
         b.counts[:4] = (tokens, picked, items, picked_items)
-        self.team.run(self._program, len(self._program) if picked else self._body)
+        self.team.run(self.program, len(self.program) if picked else self._body)
         logits = b.logits[:picked, : self._spec.vocab_size]
         if self._spec.final_softcap:
             cap = np.float32(self._spec.final_softcap)
