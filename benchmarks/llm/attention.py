@@ -6,6 +6,7 @@
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.llm.__main__ import read_bandwidth
@@ -14,7 +15,7 @@ from benchmarks.venvs import cache_folder
 from inferd.config.engine import EngineConfig
 from inferd.engine.loading import load_core
 from inferd.engine.worker.base import InputBatch
-from inferd.engine.worker.cpu_runner import CPURunner
+from inferd.engine.worker.cpu_runner import CpuRunner
 
 SEQUENCES, LENGTH, ROUNDS = 32, 1024, 12
 WIDTH = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -30,7 +31,7 @@ def main() -> None:
             kv_cache_dtype=kv, enable_prefix_caching=False,
         )  # fmt: skip
         core, _, _ = load_core(model, config)
-        assert isinstance(core.runner, CPURunner)
+        assert isinstance(core.runner, CpuRunner)
         size = 2 * SEQUENCES * LENGTH * KV_HEADS * (HEAD_DIM * width + 4 * (kv == "int8")) * LAYERS
         before = read_bandwidth()
         speeds = [size / seconds / 1e9 for seconds in attention_seconds(core.runner)]
@@ -44,16 +45,15 @@ def main() -> None:
         del core
 
 
-def attention_seconds(runner: CPURunner) -> list[float]:
+def attention_seconds(runner: CpuRunner) -> list[float]:
     """Of the attention of all layers, some times over."""
     width = -(-LENGTH // runner.block_size)
     tables = np.arange(SEQUENCES * width, dtype=np.int32).reshape(SEQUENCES, width)
     last = np.full(SEQUENCES, LENGTH - 1, np.int32)
-    for sequence in range(SEQUENCES):  # what is read must have been written
-        for first in range(0, LENGTH, 256):
-            positions = np.arange(first, first + 256, dtype=np.int32)
-            runner.run(batch(tables[sequence : sequence + 1], positions, runner.block_size))
-    runner.run(batch(tables, last, runner.block_size))
+    for pair in runner.cache.layers:  # what was never written would be read from one page of zeros
+        for array in pair:
+            array[:] = 0x3C
+    runner.run(next_tokens(tables, last, runner.block_size))
     program = runner.program[[name == "attend" for name in runner.operations]]
     runner.team.run(program, len(program))
     found = []
@@ -64,20 +64,20 @@ def attention_seconds(runner: CPURunner) -> list[float]:
     return found
 
 
-def batch(tables: np.ndarray, positions: np.ndarray, block_size: int) -> InputBatch:
-    """A chunk of one sequence, or the next token of several."""
-    several = len(tables) > 1
-    rows = np.arange(len(positions)) if several else np.zeros(len(positions), np.int64)
-    slots = tables[rows, positions // block_size] * block_size + positions % block_size
-    starts = np.arange(len(tables) + 1) * (1 if several else len(positions))
+def next_tokens(
+    tables: NDArray[np.int32], positions: NDArray[np.int32], block_size: int
+) -> InputBatch:
+    """One more token of each sequence."""
+    count = np.arange(len(positions) + 1, dtype=np.int32)
+    blocks = tables[count[:-1], positions // block_size]
     return InputBatch(
-        token_ids=positions % 1000,
+        token_ids=count[1:],
         positions=positions,
-        slot_mapping=slots.astype(np.int32),
-        query_start=starts.astype(np.int32),
-        seq_lens=positions + 1 if several else positions[-1:] + 1,
+        slot_mapping=blocks * block_size + positions % block_size,
+        query_start=count,
+        seq_lens=positions + 1,
         block_tables=tables,
-        logit_rows=np.arange(len(positions) if several else 0, dtype=np.int32),
+        logit_rows=count[:-1],
     )
 
 

@@ -58,7 +58,13 @@ def in_process(folder: Path, body: Body) -> Any:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """Engines that this process has started, and not servers of other tests. One that has ended
+    and was not waited for has no command line any more."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() == psutil.STATUS_ZOMBIE or process.CHILD in child.cmdline()
+    ]
 
 
 def request(id: str, tokens: list[int], count: int = 8, **params: Any) -> GenerationRequest:

@@ -57,8 +57,8 @@ class CpuRunner:
         self._place_products()
         self._load_vectors(checkpoint, by_name)
         self._buffers = StepBuffers(spec, limits, form)
-        self._cache = KVCache(spec, limits)
-        builder = ProgramBuilder(spec, self._weights, self._buffers, self._cache, limits)
+        self.cache = KVCache(spec, limits)
+        builder = ProgramBuilder(spec, self._weights, self._buffers, self.cache, limits)
         self.program = builder.build()
         self._body = builder.body
         self.operations = builder.names
@@ -104,7 +104,7 @@ class CpuRunner:
             "weight_bytes": self._packed.num_bytes,
             "packed_from_cache": self._packed.from_cache,
             "kv_cache": self._limits.kv,
-            "kv_bytes": self._cache.size_bytes,
+            "kv_bytes": self.cache.size_bytes,
             "threads": self._limits.threads,
             "avx512": HAS_AVX512,
             "vnni": HAS_VNNI,
