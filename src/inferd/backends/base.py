@@ -73,7 +73,6 @@ class Backend(Protocol):
 
     name: str
     platform: str
-    default_filename: str
 
     def open(self, path: Path, config: ModelConfig, threads: int) -> Model:
         """Open a model file; `threads` is how many cores each instance may use.

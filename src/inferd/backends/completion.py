@@ -6,6 +6,7 @@ the batch dimension; dims in a configuration leave it out when `max_batch_size` 
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,10 +68,7 @@ def _join(
 
     Inputs must all be configured or none; an output that is not configured is not offered.
     """
-    reported = [
-        TensorSpec(s.name, s.datatype, (-1, *s.shape[1:]) if batched else s.shape, s.optional)
-        for s in reported
-    ]
+    reported = [replace(s, shape=(-1, *s.shape[1:]) if batched else s.shape) for s in reported]
     if not configured:
         return tuple(reported)
     by_name = {spec.name: spec for spec in reported}
@@ -93,7 +91,7 @@ def _join(
                 f"{list(spec.shape)}" + (" (the first is the batch)" if batched else ""),
                 field=f"{field}.dims",
             )
-        joined.append(TensorSpec(spec.name, spec.datatype, shape, spec.optional))
+        joined.append(replace(spec, shape=shape))
     missing = [name for name, spec in by_name.items() if not spec.optional]
     if field == "input" and missing:
         raise ConfigError(f"the model also needs {', '.join(missing)}", field=field)

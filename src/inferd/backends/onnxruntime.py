@@ -157,7 +157,6 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     platform = "onnxruntime_onnx"
-    default_filename = "model.onnx"
 
     def open(self, path: Path, config: ModelConfig, threads: int) -> OnnxModel:
         """Open a model file; see Backend."""

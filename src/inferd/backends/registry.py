@@ -16,6 +16,9 @@ from inferd.errors import ConfigError
 
 BACKENDS = {
     "onnxruntime": "inferd.backends.onnxruntime:OnnxRuntimeBackend",
+    "xgboost": "inferd.backends.xgboost:XGBoostBackend",
+    "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
+    "catboost": "inferd.backends.catboost:CatBoostBackend",
 }
 """Name of a backend to `module:class`."""
 

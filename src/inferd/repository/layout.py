@@ -1,7 +1,7 @@
 """The folder layouts that hold models: a model file, a folder of them, a model, a repository.
 
     model.onnx                                   one model, version 1, named after the file
-    folder/a.onnx, folder/b.onnx                 several models
+    folder/a.onnx, folder/b.json                 several models
     repository/<model>/config.yaml               optional, Triton's field names
     repository/<model>/<version>/model.onnx      a model repository, as Triton's
     folder/config.json, folder/*.safetensors     a language model, named after the folder, as
@@ -9,7 +9,8 @@
                                                  or one of several in a folder
 
 Looking never raises for one bad model: it becomes a ModelSource with an error, so that its
-neighbours are served. This module refuses to load models and to decide which versions are served.
+neighbours are served. Which file is a model of what is said in `formats.py`. This module refuses to
+load models and to decide which versions are served.
 """
 
 import json
@@ -21,14 +22,20 @@ from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig, in_field_names, without_defaults
 from inferd.config.strict import decode_struct, read_document
 from inferd.errors import ConfigError
+from inferd.repository.formats import (
+    BACKENDS,
+    PLATFORMS,
+    SUFFIXES,
+    Format,
+    filenames,
+    of_suffix,
+    recognise,
+)
 
 CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
 LLM = "llm"
 LLM_CONFIG_NAMES = CONFIG_NAMES[:2]
 """Beside a language model's weights, config.json is the model's own."""
-DEFAULT_FILENAMES = {"onnxruntime": "model.onnx"}
-SUFFIXES = {".onnx": "onnxruntime"}
-PLATFORMS = {"onnxruntime_onnx": "onnxruntime"}
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Name, modification time in nanoseconds and size of each file that makes up a version."""
@@ -69,19 +76,18 @@ def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
 
 def _scan_path(path: Path) -> Iterator[ModelSource]:
     if path.is_file():
-        if path.suffix not in SUFFIXES:
-            known = ", ".join(SUFFIXES)
-            raise ConfigError(f"{path} is not a model file that inferd knows ({known})")
-        yield _file_source(path)
+        yield _file_source(path, _known(path))
     elif not path.is_dir():
-        raise ConfigError(f"{path} does not exist; give an .onnx file or a folder of models")
+        raise ConfigError(f"{path} does not exist; give a model file or a folder of models")
     elif _is_language_model(path):
         yield _language_model_source(path)
     elif _versions_in(path):
         yield _folder_source(path)
     else:
-        files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
-        yield from (_file_source(child) for child in files if child.is_file())
+        for child in sorted(path.iterdir()):
+            kind = recognise(child)
+            if kind is not None:
+                yield _file_source(child, kind)
         for child in sorted(path.iterdir()):
             if not child.is_dir():
                 continue
@@ -91,9 +97,22 @@ def _scan_path(path: Path) -> Iterator[ModelSource]:
                 yield _folder_source(child)
 
 
-def _file_source(path: Path) -> ModelSource:
+def _known(path: Path) -> Format:
+    """What a file is that was named; raises ConfigError."""
+    kind = recognise(path)
+    if kind is not None:
+        return kind
+    by_name = " or ".join(dict.fromkeys(kind.backend for kind in of_suffix(path)))
+    if by_name:
+        raise ConfigError(
+            f"{path} does not begin as a model of {by_name} does, which its name says"
+        )
+    raise ConfigError(f"{path} is not a model file that inferd knows ({', '.join(SUFFIXES)})")
+
+
+def _file_source(path: Path, kind: Format) -> ModelSource:
     version = VersionSource(path, _fingerprint([path]))
-    return ModelSource(path.stem, backend=SUFFIXES[path.suffix], versions={1: version})
+    return ModelSource(path.stem, backend=kind.backend, versions={1: version})
 
 
 def _language_model_source(folder: Path) -> ModelSource:
@@ -123,8 +142,11 @@ def _is_language_model(folder: Path) -> bool:
         names = json.loads(file.read_bytes()).get("architectures")
     except (OSError, ValueError, RecursionError, AttributeError):
         return False
-    suffixes = {child.suffix for child in folder.iterdir()}
-    return bool(names) and (".safetensors" in suffixes or suffixes.isdisjoint(SUFFIXES))
+    if not names:
+        return False
+    children = list(folder.iterdir())
+    weights = any(child.suffix == ".safetensors" for child in children)
+    return weights or not any(recognise(child) for child in children)
 
 
 def _check_name(config: ModelConfig, name: str) -> None:
@@ -138,7 +160,7 @@ def _folder_source(folder: Path) -> ModelSource:
         config = _read_config(folder)
         _check_name(config, name)
         backend = _backend(config, folder)
-        filename = _filename(config, backend)
+        filename = _filename(config, backend, folder)
         labels = _read_labels(folder, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
@@ -203,26 +225,45 @@ def _backend(config: ModelConfig, folder: Path) -> str:
         return PLATFORMS[config.platform]
     if any(_is_language_model(version) for version in _versions_in(folder).values()):
         return LLM
-    names = [f.name for version in _versions_in(folder).values() for f in version.iterdir()]
-    for backend, filename in DEFAULT_FILENAMES.items():
-        if filename in names or config.default_model_filename:
+    if config.default_model_filename:
+        return _known_name(config.default_model_filename)
+    names = _names_in_versions(folder)
+    for backend in BACKENDS:
+        if not names.isdisjoint(filenames(backend)):
             return backend
-    expected = ", ".join(DEFAULT_FILENAMES.values())
+    expected = ", ".join(filenames(backend)[0] for backend in BACKENDS)
     raise ConfigError(
         f"no model file in {folder.name}'s versions; expected one named {expected}, or a language "
         "model's config.json and *.safetensors"
     )
 
 
-def _filename(config: ModelConfig, backend: str) -> str:
+def _names_in_versions(folder: Path) -> set[str]:
+    return {file.name for version in _versions_in(folder).values() for file in version.iterdir()}
+
+
+def _known_name(filename: str) -> str:
+    """The backend of a file of that name."""
+    kinds = of_suffix(Path(filename))
+    if not kinds:
+        raise ConfigError(
+            f"'{filename}' does not say what it is (known: {', '.join(SUFFIXES)}); name a backend",
+            field="default_model_filename",
+        )
+    return kinds[0].backend
+
+
+def _filename(config: ModelConfig, backend: str, folder: Path) -> str:
     if backend == LLM:
         return ""  # the folder itself is the model
-    filename = config.default_model_filename or DEFAULT_FILENAMES.get(backend, "")
+    usual = filenames(backend)
+    names = _names_in_versions(folder)
+    there = [name for name in usual if name in names]
+    filename = config.default_model_filename or next(iter((*there, *usual)), "")
     if not filename:
-        known = ", ".join(DEFAULT_FILENAMES)
         raise ConfigError(
-            f"'{backend}' is not one that inferd brings ({known}); a backend of your own also "
-            "needs default_model_filename",
+            f"'{backend}' is not one that inferd brings ({', '.join(BACKENDS)}); a backend of your "
+            "own also needs default_model_filename",
             field="backend",
         )
     if Path(filename).name != filename or filename == "..":

@@ -5,7 +5,7 @@ Loading blocks and runs off the loop (`load_model`); everything else runs on the
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +73,7 @@ class ServedModel:
         self.config = spec.config
         self.description: ModelDescription = model.description
         self.outputs = tuple(
-            TensorSpec(o.name, o.datatype, o.shape, labels=spec.labels.get(o.name, ()))
-            for o in model.description.outputs
+            replace(o, labels=spec.labels.get(o.name, o.labels)) for o in model.description.outputs
         )
         self.statistics = ModelStatistics()
         self.statistics.load_ns = load_ns

@@ -1,0 +1,135 @@
+"""Gradient-boosted trees on scikit-learn's bundled data: what is served is what the framework
+says, for every kind of objective."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import catboost
+import lightgbm
+import numpy as np
+import pytest
+import xgboost
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+from inferd.backends.registry import create_backend
+from inferd.config.model import ModelConfig, ModelInstanceGroup
+from inferd.errors import BackendError, ConfigError, Unsupported
+from inferd.repository.formats import recognise
+from inferd.types.tensor import Array
+
+DATA = {"binary": load_breast_cancer, "several": load_iris, "number": load_diabetes}
+XGBOOST = {
+    "binary": {"objective": "binary:logistic"},
+    "several": {"objective": "multi:softprob", "num_class": 3},
+    "number": {"objective": "reg:squarederror"},
+}
+LIGHTGBM = {
+    "binary": {"objective": "binary"},
+    "several": {"objective": "multiclass", "num_class": 3},
+    "number": {"objective": "regression"},
+}
+
+
+def data(kind: str) -> tuple[Array, Array]:
+    x, y = DATA[kind](return_X_y=True)
+    x = x.copy()
+    x[::7, 1] = np.nan  # a missing feature
+    return x, y
+
+
+def make_xgboost(kind: str, folder: Path, suffix: str = ".json") -> tuple[Path, Array, Array]:
+    x, y = data(kind)
+    x = x.astype(np.float32)
+    booster = xgboost.train(XGBOOST[kind], xgboost.DMatrix(x, y), num_boost_round=12)
+    path = folder / f"model{suffix}"
+    booster.save_model(path)
+    return path, x, booster.predict(xgboost.DMatrix(x))
+
+
+def make_ubj(kind: str, folder: Path) -> tuple[Path, Array, Array]:
+    return make_xgboost(kind, folder, ".ubj")
+
+
+def make_lightgbm(kind: str, folder: Path) -> tuple[Path, Array, Array]:
+    x, y = data(kind)
+    options = LIGHTGBM[kind] | {"verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(options, lightgbm.Dataset(x, y), num_boost_round=12)
+    path = folder / "model.txt"
+    booster.save_model(path)
+    return path, x, booster.predict(x)
+
+
+def make_catboost(kind: str, folder: Path) -> tuple[Path, Array, Array]:
+    x, y = data(kind)
+    options = {"iterations": 12, "verbose": False, "allow_writing_files": False, "thread_count": 1}
+    path = folder / "model.cbm"
+    if kind == "number":
+        regressor = catboost.CatBoostRegressor(**options).fit(x, y)
+        regressor.save_model(str(path))
+        return path, x, regressor.predict(x)
+    classifier = catboost.CatBoostClassifier(**options).fit(x, y)
+    classifier.save_model(str(path))
+    return path, x, classifier.predict_proba(x)
+
+
+Make = Callable[[str, Path], tuple[Path, Array, Array]]
+MAKERS: dict[str, Make] = {
+    "xgboost": make_xgboost, "xgboost-ubj": make_ubj, "lightgbm": make_lightgbm,
+    "catboost": make_catboost,
+}  # fmt: skip
+
+
+def opened(path: Path, config: ModelConfig | None = None) -> Any:
+    kind = recognise(path)
+    assert kind is not None
+    return create_backend(kind.backend).open(path, config or ModelConfig(), 2)
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_predictions_are_the_frameworks_own(maker: str, kind: str, tmp_path: Path) -> None:
+    path, x, wanted = MAKERS[maker](kind, tmp_path)
+    model = opened(path)
+    (given,), (told,) = model.description.inputs, model.description.outputs
+    assert given.shape == (-1, x.shape[1])
+    assert told.shape == (-1, *wanted.shape[1:])
+    assert model.description.max_batch_size > 0
+    instance = model.create_instance()
+    rows = x.astype(given.datatype.dtype)
+    (found,) = instance.run([rows])
+    assert found.dtype == told.datatype.dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    alone = np.concatenate([instance.run([rows[n : n + 1]])[0] for n in range(10)])
+    np.testing.assert_allclose(alone, wanted[:10], rtol=1e-6)
+    instance.close()
+    model.close()
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_damaged_file_is_told_in_the_frameworks_words(maker: str, tmp_path: Path) -> None:
+    path, _, _ = MAKERS[maker]("number", tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BackendError, match=rf"cannot load {path.name}"):
+        opened(path)
+
+
+def test_no_gpu_is_promised(tmp_path: Path) -> None:
+    path, _, _ = make_xgboost("number", tmp_path)
+    with pytest.raises(ConfigError, match="runs on the CPU"):
+        opened(path, ModelConfig(instance_group=(ModelInstanceGroup(kind="KIND_GPU"),)))
+
+
+def test_catboost_names_its_classes(tmp_path: Path) -> None:
+    path, _, _ = make_catboost("several", tmp_path)
+    assert opened(path).description.outputs[0].labels == ("0", "1", "2")
+
+
+def test_catboosts_categories_are_refused(tmp_path: Path) -> None:
+    rows = [["a", 1.0], ["b", 2.0], ["a", 3.0], ["c", 4.0]]
+    options = {"iterations": 2, "verbose": False, "allow_writing_files": False}
+    model = catboost.CatBoostRegressor(**options).fit(rows, [1, 2, 3, 4], cat_features=[0])
+    path = tmp_path / "model.cbm"
+    model.save_model(str(path))
+    with pytest.raises(Unsupported, match=r"columns \[0\]"):
+        opened(path)
