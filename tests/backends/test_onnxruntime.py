@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from backends.onnx_models import add, centred, graph, identity, node, running_sum, two_outputs
-from inferd.backends.base import Model
+from inferd.backends.base import Model, OpenOptions
 from inferd.backends.onnxruntime import OnnxRuntimeBackend
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
@@ -16,7 +16,7 @@ from inferd.types.tensor import Array
 def opened(data: bytes, folder: Path, config: ModelConfig | None = None, threads: int = 1) -> Model:
     path = folder / "model.onnx"
     path.write_bytes(data)
-    return OnnxRuntimeBackend().open(path, config or ModelConfig(), threads)
+    return OnnxRuntimeBackend().open(path, config or ModelConfig(), OpenOptions(threads))
 
 
 def run(data: bytes, folder: Path, *inputs: Array) -> list[Array]:
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_model_is_a_backend_error(data: bytes, tmp_path: Path)
 
 def test_a_file_that_is_missing_is_a_backend_error(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="cannot load"):
-        OnnxRuntimeBackend().open(tmp_path / "model.onnx", ModelConfig(), 1)
+        OnnxRuntimeBackend().open(tmp_path / "model.onnx", ModelConfig(), OpenOptions())
 
 
 def test_a_tensor_without_a_datatype_of_the_protocol_is_unsupported(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import xgboost
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
+from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.config.model import ModelConfig, ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
@@ -83,7 +84,7 @@ MAKERS: dict[str, Make] = {
 def opened(path: Path, config: ModelConfig | None = None) -> Any:
     kind = recognise(path)
     assert kind is not None
-    return create_backend(kind.backend).open(path, config or ModelConfig(), 2)
+    return create_backend(kind.backend).open(path, config or ModelConfig(), OpenOptions(2))
 
 
 @pytest.mark.parametrize("kind", DATA)

@@ -106,7 +106,7 @@ def test_a_path_that_holds_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         found(tmp_path / "missing")
     (tmp_path / "model.pt").write_bytes(b"x")
-    with pytest.raises(ConfigError, match=r"not a model file that inferd knows \(\.onnx\)"):
+    with pytest.raises(ConfigError, match=r"not a model file that inferd knows \(\.onnx, "):
         found(tmp_path / "model.pt")
 
 

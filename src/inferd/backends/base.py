@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from inferd.config.model import ModelConfig
 from inferd.observability.generation_statistics import EngineGauges
 from inferd.types.generation import GenerationDelta, GenerationRequest, SamplingParams
+from inferd.types.signature import Signature
 from inferd.types.tensor import Array, TensorSpec
 
 
@@ -34,6 +35,20 @@ class ModelDescription:
     outputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...] = field(default=())
     steady: bool = False
+    signature: Signature | None = None
+    """What the model's author says beyond tensors; None where there is no more to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """What the server says to a backend, as opposed to the model's own configuration.
+
+    `threads` is how many cores each instance may use. `trust` allows a model that runs code when it
+    is read, such as a pickle.
+    """
+
+    threads: int = 1
+    trust: bool = False
 
 
 class ModelInstance(Protocol):
@@ -74,8 +89,8 @@ class Backend(Protocol):
     name: str
     platform: str
 
-    def open(self, path: Path, config: ModelConfig, threads: int) -> Model:
-        """Open a model file; `threads` is how many cores each instance may use.
+    def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> Model:
+        """Open a model file or folder.
 
         Raises BackendError when the file is not a model, ConfigError when the configuration
         contradicts it.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import catboost
 
+from inferd.backends.base import OpenOptions
 from inferd.backends.rows import RowModel, unreadable
 from inferd.config.model import ModelConfig
 from inferd.errors import Unsupported
@@ -22,7 +23,7 @@ class CatBoostBackend:
     name = "catboost"
     platform = "catboost"
 
-    def open(self, path: Path, config: ModelConfig, threads: int) -> RowModel:
+    def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> RowModel:
         """Open a model file; see Backend."""
         model = catboost.CatBoost()
         try:
@@ -39,8 +40,10 @@ class CatBoostBackend:
         kind = "Probability" if labels else "RawFormulaVal"
 
         def predict(rows: Array) -> Array:
-            found: Array = model.predict(rows, prediction_type=kind, thread_count=threads)
+            found: Array = model.predict(rows, prediction_type=kind, thread_count=options.threads)
             return found
 
         features = len(model.feature_names_)
-        return RowModel(self.name, predict, features, DATATYPES["FP64"], config, threads, labels)
+        return RowModel(
+            self.name, predict, features, DATATYPES["FP64"], config, options.threads, labels
+        )

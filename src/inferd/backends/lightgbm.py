@@ -7,7 +7,9 @@ feature. Features are float64, as LightGBM compares them.
 from pathlib import Path
 
 import lightgbm
+import numpy as np
 
+from inferd.backends.base import OpenOptions
 from inferd.backends.rows import RowModel, unreadable
 from inferd.config.model import ModelConfig
 from inferd.types.datatype import DATATYPES
@@ -20,7 +22,7 @@ class LightGBMBackend:
     name = "lightgbm"
     platform = "lightgbm"
 
-    def open(self, path: Path, config: ModelConfig, threads: int) -> RowModel:
+    def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> RowModel:
         """Open a model file; see Backend."""
         try:
             booster = lightgbm.Booster(model_file=str(path))
@@ -28,8 +30,7 @@ class LightGBMBackend:
             raise unreadable("LightGBM", path, error) from error
 
         def predict(rows: Array) -> Array:
-            found: Array = booster.predict(rows, num_threads=threads)
-            return found
+            return np.asarray(booster.predict(rows, num_threads=options.threads))
 
         features = booster.num_feature()
-        return RowModel(self.name, predict, features, DATATYPES["FP64"], config, threads)
+        return RowModel(self.name, predict, features, DATATYPES["FP64"], config, options.threads)

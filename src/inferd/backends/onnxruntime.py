@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from inferd.backends.base import ModelDescription, ModelInstance
+from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import complete, probe_batching
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError, InvalidRequest, Unsupported
@@ -158,9 +158,9 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     platform = "onnxruntime_onnx"
 
-    def open(self, path: Path, config: ModelConfig, threads: int) -> OnnxModel:
+    def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> OnnxModel:
         """Open a model file; see Backend."""
-        return OnnxModel(path, config, threads)
+        return OnnxModel(path, config, options.threads)
 
 
 def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:

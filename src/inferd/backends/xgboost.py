@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xgboost
 
+from inferd.backends.base import OpenOptions
 from inferd.backends.rows import RowModel, unreadable
 from inferd.config.model import ModelConfig
 from inferd.types.datatype import DATATYPES
@@ -20,18 +21,18 @@ class XGBoostBackend:
     name = "xgboost"
     platform = "xgboost"
 
-    def open(self, path: Path, config: ModelConfig, threads: int) -> RowModel:
+    def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> RowModel:
         """Open a model file; see Backend."""
         booster = xgboost.Booster()
         try:
             booster.load_model(path)
         except Exception as error:
             raise unreadable("XGBoost", path, error) from error
-        booster.set_param({"nthread": threads})
+        booster.set_param({"nthread": options.threads})
 
         def predict(rows: Array) -> Array:
             found: Array = booster.inplace_predict(rows, validate_features=False)
             return found
 
         features = booster.num_features()
-        return RowModel(self.name, predict, features, DATATYPES["FP32"], config, threads)
+        return RowModel(self.name, predict, features, DATATYPES["FP32"], config, options.threads)

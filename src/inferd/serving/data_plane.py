@@ -1,7 +1,7 @@
 """The DataPlane: everything that a protocol may ask of models without changing what is served."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from inferd import __version__
 from inferd.batching.queue import OnDone, QueuedRequest
@@ -140,6 +140,13 @@ class DataPlane:
         except asyncio.CancelledError:
             item.cancel()
             raise
+
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """What comes of a request, as it comes; one response of a model that does not stream.
+
+        Leaving early cancels the request. Raises as `infer` does, also between two responses.
+        """
+        yield await self.infer(request)
 
 
 def _classifying(

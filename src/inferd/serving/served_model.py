@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inferd.backends.base import Model, ModelDescription, ModelInstance
+from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.batching.batcher import DynamicBatcher, QueueOptions
 from inferd.batching.estimate import RunTimeEstimate
@@ -23,6 +23,7 @@ from inferd.serving.instance_pool import InstancePool
 from inferd.serving.validation import RequestValidator
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES
 from inferd.types.inference import InferenceRequest
+from inferd.types.signature import tensor_signature
 from inferd.types.tensor import Array, TensorSpec
 
 DEFAULT_MAX_QUEUE_SIZE = 1024
@@ -74,6 +75,9 @@ class ServedModel:
         self.description: ModelDescription = model.description
         self.outputs = tuple(
             replace(o, labels=spec.labels.get(o.name, o.labels)) for o in model.description.outputs
+        )
+        self.signature = model.description.signature or tensor_signature(
+            model.description.inputs, self.outputs, model.description.max_batch_size > 0
         )
         self.statistics = ModelStatistics()
         self.statistics.load_ns = load_ns
@@ -171,7 +175,7 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     """
     start_ns = _clock_ns()
     backend = create_backend(spec.backend)
-    model = backend.open(spec.path, spec.config, spec.threads)
+    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads))
     instances: list[ModelInstance] = []
     lanes: list[ModelInstance] = []
     try:

@@ -23,7 +23,8 @@ class InferenceRequest(msgspec.Struct, eq=False):
 
     `parameters` are those that the model may see: what a protocol or the queue consumes
     (`binary_data_output`, `timeout`, ...) has been taken out. `timeout_us` bounds the wait in the
-    queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none.
+    queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none. Requests of one
+    `session` go to the same instance of a model that keeps state.
     """
 
     model_name: str
@@ -34,6 +35,7 @@ class InferenceRequest(msgspec.Struct, eq=False):
     parameters: Parameters | None = None
     timeout_us: int = 0
     deadline_ns: int = 0
+    session: str = ""
 
 
 class InferenceResponse(msgspec.Struct, eq=False):

@@ -35,4 +35,5 @@ class TensorSpec:
     datatype: DataType
     shape: tuple[int, ...]
     optional: bool = False
+    """Whether a request may leave it out."""
     labels: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fakes import clock, turns
+from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
@@ -42,7 +43,7 @@ class Lanes:
         estimate = RunTimeEstimate()
         for power in range(12):
             estimate.observe(1 << power, 1000)  # short enough for the loop's own thread
-        opened = create_backend("onnxruntime").open(path, config, 1)
+        opened = create_backend("onnxruntime").open(path, config, OpenOptions())
         spec = LoadSpec("m", 1, path, "onnxruntime", config, 1, {})
         instances = [opened.create_instance()]
         served = ServedModel(spec, opened, instances, estimate, [], RunTimeEstimate(), clock(), 0)
