@@ -10,16 +10,16 @@ import os
 import socket
 import sys
 import threading
-import traceback
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NoReturn
 
 from inferd.engine.host.loop import EngineLoop
-from inferd.engine.host.messages import ChildCommand, ChildEvent, Command, Logged, Start
-from inferd.engine.host.wire import Frames, frame
+from inferd.engine.host.messages import ChildCommand, ChildEvent, Command, Start
 from inferd.engine.loading import load_core
+from inferd.processes.frames import Frames, frame
+from inferd.processes.log_lines import LogSender
 
 _RECEIVED_BYTES = 1 << 16
 
@@ -31,7 +31,7 @@ def main() -> None:
     thread.start()
     start = link.started.get()
     root = logging.getLogger()
-    root.addHandler(_LogHandler(link))
+    root.addHandler(LogSender(link.tell))
     logging.getLogger("inferd").setLevel(start.log_level)
     load = partial(load_core, Path(start.folder), start.config)
     EngineLoop(load, link.commands, link.tell).run()
@@ -71,22 +71,6 @@ class _Link:
             return self._socket.recv(_RECEIVED_BYTES)
         except OSError:
             return b""
-
-
-class _LogHandler(logging.Handler):
-    """Sends the log to the server, which knows where it goes and what its lines look like."""
-
-    def __init__(self, link: _Link) -> None:
-        super().__init__()
-        self._link = link
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-            line = Logged(record.name, record.levelno, record.getMessage(), trace.rstrip())
-            self._link.tell(line)
-        except Exception:  # a log line must never be the error
-            self.handleError(record)
 
 
 def _leave() -> NoReturn:

@@ -9,6 +9,7 @@ from inferd.config.engine import EngineConfig
 from inferd.engine.core import SequenceUpdate
 from inferd.errors import InferdError
 from inferd.observability.generation_statistics import EngineGauges
+from inferd.processes.log_lines import Logged
 from inferd.types.generation import GenerationRequest
 
 
@@ -82,15 +83,6 @@ class Stepped(_Message, frozen=True):
 
     updates: list[SequenceUpdate]
     gauges: EngineGauges
-
-
-class Logged(_Message, frozen=True):
-    """A line of the log of an engine's process."""
-
-    logger: str
-    level: int
-    message: str
-    trace: str
 
 
 class Ended(_Message, frozen=True):

@@ -7,7 +7,6 @@ wants it no more, reads the end of file and ends (`child.py`).
 
 import asyncio
 import logging
-import signal
 import socket
 import subprocess
 import sys
@@ -18,16 +17,15 @@ from typing import Final, cast
 
 from inferd.config.engine import EngineConfig
 from inferd.engine.host.base import Hear
-from inferd.engine.host.messages import ChildEvent, Command, Ended, Logged, Start
-from inferd.engine.host.wire import Frames, frame
+from inferd.engine.host.messages import ChildEvent, Command, Ended, Start
 from inferd.errors import EngineDead, InferdError
+from inferd.processes.frames import Frames, frame
+from inferd.processes.life import ending, reap, start_process
+from inferd.processes.log_lines import Logged, write_log
 
 _log = logging.getLogger("inferd.engine")
 
 CHILD: Final = "inferd.engine.host.child"
-
-END_S: Final = 5.0
-"""How long a process whose socket is closed may take to end by itself."""
 
 
 @asynccontextmanager
@@ -37,7 +35,9 @@ async def process_host(
     """Run an engine in a process of its own while the context is open."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = _started(theirs)
+        process = start_process(
+            [sys.executable, "-m", CHILD, str(theirs.fileno())], [theirs.fileno()]
+        )
     host = ProcessHost(process, hear)
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: host, sock=ours)
@@ -46,7 +46,7 @@ async def process_host(
         yield host
     finally:
         host.hang_up()
-        await asyncio.to_thread(_reap, process)
+        await asyncio.to_thread(reap, process)
 
 
 class ProcessHost(asyncio.Protocol):
@@ -69,8 +69,8 @@ class ProcessHost(asyncio.Protocol):
         """See EngineHost."""
         await self._over.wait()
         if self._why is None:
-            code = await asyncio.to_thread(_reap, self._process)
-            self._why = EngineDead(f"the engine's process ended: {_ending(code)}")
+            code = await asyncio.to_thread(reap, self._process)
+            self._why = EngineDead(f"the engine's process ended: {ending(code)}")
         return self._why
 
     def hang_up(self) -> None:
@@ -92,45 +92,10 @@ class ProcessHost(asyncio.Protocol):
                     self._why = error
                     self._over.set()
                 case Logged():
-                    _write_log(event)
+                    write_log(event)
                 case _:
                     self._hear(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended, or hears no more and will."""
         self._over.set()
-
-
-def _started(theirs: socket.socket) -> subprocess.Popen[bytes]:
-    """A process that inherits the socket, and the mask of the signals that are sent to the whole
-    group when a server is to stop: its requests are to be finished first. Masked before it is
-    there, so that no moment is without."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", CHILD, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that has no socket any more, by force if it must be; its exit status."""
-    try:
-        return process.wait(END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _ending(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-def _write_log(line: Logged) -> None:
-    fields = {
-        "name": line.logger, "levelno": line.level, "levelname": logging.getLevelName(line.level),
-        "msg": line.message, "stack_info": line.trace or None,
-    }  # fmt: skip
-    logging.getLogger(line.logger).handle(logging.makeLogRecord(fields))

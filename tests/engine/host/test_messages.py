@@ -17,13 +17,11 @@ from inferd.engine.host.messages import (
     Ended,
     Finish,
     Loaded,
-    Logged,
     Progress,
     Refused,
     Start,
     Stepped,
 )
-from inferd.engine.host.wire import Frames, frame
 from inferd.errors import (
     ConfigError,
     EngineDead,
@@ -33,6 +31,8 @@ from inferd.errors import (
     Unsupported,
 )
 from inferd.observability.generation_statistics import EngineGauges
+from inferd.processes.frames import Frames, frame
+from inferd.processes.log_lines import Logged
 from inferd.types.generation import GenerationRequest, SamplingParams, TokenLogprobs
 
 GAUGES = EngineGauges(running=3, waiting=2, kv_usage=0.5, prefix_hits=7)
