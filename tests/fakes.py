@@ -11,6 +11,7 @@ import numpy as np
 
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
+from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.types.tensor import Array
 
@@ -72,6 +73,7 @@ class FakeBatchRunner:
         self.rate = 0.0
         self.worth = 0
         self.alone: list[bool] = []
+        self.given_up: list[QueuedRequest] = []
         self.now_result: BatchResult | None = None
         self.now_calls: list[tuple[list[Array], int]] = []
 
@@ -93,6 +95,9 @@ class FakeBatchRunner:
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
         self.now_calls.append((inputs, rows))
         return self.now_result
+
+    def cancelled(self, item: QueuedRequest) -> None:
+        self.given_up.append(item)
 
     def drain_rate(self) -> float:
         return self.rate

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferd.backends.base import ModelDescription
 from inferd.errors import InvalidRequest
 from inferd.serving.validation import RequestValidator
 from inferd.types.datatype import BF16, BYTES, FP32, INT32, UINT16, DataType
@@ -15,7 +14,7 @@ from inferd.types.tensor import Tensor, TensorSpec
 
 def validator(*inputs: TensorSpec, most: int = 8) -> RequestValidator:
     outputs = tuple(TensorSpec(f"OUTPUT{i}", FP32, (-1, 16)) for i in range(2))
-    return RequestValidator("m", ModelDescription("p", "b", most, inputs, outputs))
+    return RequestValidator("m", inputs, outputs, most)
 
 
 def spec(number: int = 0, *shape: int, datatype: DataType = FP32) -> TensorSpec:

@@ -26,6 +26,10 @@ LLM = "llm"
 """The backend of language models: inferd's own engine."""
 
 EXTRAS = {"onnxruntime": "onnx", LLM: "llm"}
+ISOLATED = frozenset({"python", "sklearn", "mlflow"})
+"""Backends that run in processes of their own unless a configuration says otherwise: they hold the
+GIL while they compute, or run what a file tells them to."""
+
 ENTRY_POINT_GROUP = "inferd.backends"
 
 
@@ -40,6 +44,13 @@ def create_backend(name: str) -> Backend:
             raise ConfigError(f"unknown backend '{name}'; known are: {known}", field="backend")
     make: Callable[[], Backend] = _imported(name, target)
     return make()
+
+
+def is_isolated(name: str, config: ModelConfig) -> bool:
+    """Whether a model runs in processes of its own."""
+    if config.isolation != "auto":
+        return config.isolation == "process"
+    return name in ISOLATED
 
 
 def open_language_model(

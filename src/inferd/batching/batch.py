@@ -3,6 +3,9 @@
 Pure numpy. It refuses to know how a batch is run or why it was closed.
 """
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 
 from inferd.batching.queue import QueuedRequest
@@ -13,15 +16,19 @@ from inferd.types.tensor import Array
 class Batch:
     """Requests that run together; `rows` is their number of rows in all.
 
-    `start_ns` is when it was handed to an instance, on `time.perf_counter_ns`.
+    `start_ns` is when it was handed to an instance, on `time.perf_counter_ns`. One that is
+    `secluded` is to run with nothing beside it. `on_part` takes parts of a stream, if one request
+    wants them.
     """
 
-    __slots__ = ("items", "rows", "start_ns")
+    __slots__ = ("items", "on_part", "rows", "secluded", "start_ns")
 
     def __init__(self, items: list[QueuedRequest], rows: int) -> None:
         self.items = items
         self.rows = rows
         self.start_ns = 0
+        self.secluded = False
+        self.on_part: Callable[[list[Array]], None] | None = None
 
     def merge(self) -> list[Array]:
         """The inputs of all requests, joined along the first dimension, in the model's order."""
@@ -29,7 +36,11 @@ class Batch:
         if len(items) == 1:
             return items[0].arrays
         columns = zip(*[item.arrays for item in items], strict=True)
-        return [np.concatenate(column) for column in columns]
+        # An optional input that is left out is None: in all requests of a batch, or in none.
+        return [
+            column[0] if cast(object, column[0]) is None else np.concatenate(column)
+            for column in columns
+        ]
 
     def split(self, outputs: list[Array]) -> list[list[Array]]:
         """The outputs of each request: views of `outputs`, in the order of `items`.
@@ -52,6 +63,13 @@ class Batch:
             parts.append([output[start:end] for output in outputs])
             start = end
         return parts
+
+    def singles(self) -> "list[Batch]":
+        """Each request by itself, to be run with nothing beside it."""
+        alone = [Batch([item], item.rows) for item in self.items]
+        for batch in alone:
+            batch.secluded = True
+        return alone
 
     def halves(self) -> "list[Batch]":
         """Two smaller batches; only for a batch of two requests or more."""

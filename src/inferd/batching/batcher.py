@@ -10,7 +10,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from inferd.batching.batch import Batch
@@ -27,12 +28,20 @@ _clock_ns = time.perf_counter_ns
 
 @dataclass(slots=True)
 class BatchResult:
-    """What came of a batch: outputs in the model's order, or the error; times in nanoseconds."""
+    """What came of a batch: outputs in the model's order, or the error; times in nanoseconds.
+
+    `errors` are those of some of its requests, by their place: then outputs are those of the rest,
+    or `each`, request by request, where they cannot be merged. `again` says that nobody knows which
+    request is to blame for the error: each is to be run again by itself, secluded.
+    """
 
     outputs: list[Array] | None
     error: InferdError | None
     input_ns: int
     infer_ns: int
+    errors: dict[int, InferdError] = field(default_factory=dict)
+    each: list[list[Array]] | None = None
+    again: bool = False
 
 
 class BatchRunner(Protocol):
@@ -52,6 +61,9 @@ class BatchRunner(Protocol):
 
     def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
         """Run merged inputs before returning; None when that is not possible or would take long."""
+
+    def cancelled(self, item: QueuedRequest) -> None:
+        """Nobody waits any more for a request that runs."""
 
     def drain_rate(self) -> float:
         """Rows a second that it gets through when busy; 0 while unknown."""
@@ -146,9 +158,12 @@ class DynamicBatcher:
         if item.stage is DONE:
             item.result = None  # it may be held back for one before it
             return
-        if item.stage is QUEUED:
+        running = item.stage is RUNNING
+        if not running:
             self.queue.remove(item)
         self._end(item, None, "CANCELED")
+        if running:
+            self._runner.cancelled(item)
 
     def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
         """Run `rows` requests of one row each, which came together and are merged already.
@@ -183,6 +198,20 @@ class DynamicBatcher:
             self._idle.clear()
             await self._idle.wait()
 
+    def look(self) -> None:
+        """An instance may be free that was not: look at the queue at the end of the turn."""
+        if not self._dispatch_due and (self.queue.size or self._retries):
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def fail_waiting(self, error: InferdError) -> None:
+        """No instance will be there soon: what waits is told so."""
+        retried = [item for batch in self._retries for item in batch.items]
+        self._retries.clear()
+        for item in (*retried, *self.queue.clear()):
+            if item.stage is not DONE:
+                self._end(item, error, "BACKEND")
+
     def _retry_after_s(self) -> float:
         rate = self._runner.drain_rate()
         return min(max(self.queue.rows / rate, 1.0), 60.0) if rate else 1.0
@@ -205,9 +234,12 @@ class DynamicBatcher:
     def _expire(self, item: QueuedRequest) -> None:
         if item.stage is DONE:
             return
-        if item.stage is QUEUED:
+        running = item.stage is RUNNING
+        if not running:
             self.queue.remove(item)
         self._end(item, RequestTimeout("Request timeout expired"), "REJECTED")
+        if running:
+            self._runner.cancelled(item)
 
     # -- dispatch --------------------------------------------------------------------------------
 
@@ -251,6 +283,8 @@ class DynamicBatcher:
             if item.stage is QUEUED:
                 item.stage = RUNNING
         self._statistics.batch_closed(reason)
+        if batch.items[0].on_part is not None:
+            batch.on_part = partial(self._part, batch.items[0])
         self.running += 1
         self._runner.run(batch, self._finished, not (self.queue.size or self._retries))
 
@@ -261,13 +295,17 @@ class DynamicBatcher:
         split_start_ns = _clock_ns()
         error = result.error
         parts: list[list[Array]] = []
-        if error is None:
+        if result.errors and error is None:
+            batch = self._without_failed(batch, result.errors)
+        if result.each is not None:
+            parts = result.each
+        elif error is None:
             try:
                 parts = batch.split(result.outputs or [])
             except BackendError as split_error:
                 error = split_error
         if error is not None:
-            self._failed(batch, error)
+            self._failed(batch, error, result.again)
         else:
             end_ns = _clock_ns()
             self._statistics.executed(
@@ -282,9 +320,27 @@ class DynamicBatcher:
         elif self._idle is not None and not self.running:
             self._idle.set()
 
-    def _failed(self, batch: Batch, error: InferdError) -> None:
+    def _part(self, item: QueuedRequest, arrays: list[Array]) -> None:
+        if item.stage is not DONE and item.on_part is not None:
+            item.on_part(self._response(item, arrays))
+
+    def _without_failed(self, batch: Batch, errors: dict[int, InferdError]) -> Batch:
+        """Answer the requests that failed by themselves; the rest of the batch."""
+        for index, error in errors.items():
+            item = batch.items[index]
+            if item.stage is not DONE:
+                self._end(item, error, "BACKEND")
+        items = [item for index, item in enumerate(batch.items) if index not in errors]
+        rest = Batch(items, sum([item.rows for item in items]))
+        rest.start_ns = batch.start_ns
+        return rest
+
+    def _failed(self, batch: Batch, error: InferdError, again: bool) -> None:
         """One bad request must not fail its neighbours: halve the batch until it stands alone."""
         waiting = [item for item in batch.items if item.stage is not DONE]
+        if again and waiting:
+            self._retries.extend(Batch(waiting, 0).singles())
+            return
         if len(batch.items) > 1 and waiting:
             self._retries.extend(batch.halves())
             return
@@ -292,17 +348,12 @@ class DynamicBatcher:
             self._end(item, error, "BACKEND")
 
     def _answer(self, batch: Batch, parts: list[list[Array]], end_ns: int) -> None:
-        specs = self._outputs
         arrivals_ns = []
         for item, arrays in zip(batch.items, parts, strict=True):
             if item.stage is DONE:
                 continue
             arrivals_ns.append(item.arrival_ns)
-            tensors = [
-                Tensor(specs[i].name, specs[i].datatype, arrays[i])
-                for i in item.outputs or self._all_outputs
-            ]
-            response = InferenceResponse(self._name, self._version, tensors, item.request.id)
+            response = self._response(item, arrays)
             if item.timers is None and self._order is None:
                 # As `_end` does, without its cases: nearly every answer comes this way.
                 item.stage = DONE
@@ -311,6 +362,15 @@ class DynamicBatcher:
             else:
                 self._end(item, response, None)
         self._statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
+
+    def _response(self, item: QueuedRequest, arrays: list[Array]) -> InferenceResponse:
+        specs, wanted = self._outputs, item.outputs or self._all_outputs
+        if item.outputs_of is not None:
+            specs, wanted = item.outputs_of, range(len(item.outputs_of))
+        if not arrays:  # the end of a stream
+            wanted = ()
+        tensors = [Tensor(specs[i].name, specs[i].datatype, arrays[i]) for i in wanted]
+        return InferenceResponse(self._name, self._version, tensors, item.request.id)
 
     def _end(
         self,

@@ -11,7 +11,7 @@ import msgspec
 
 from inferd.errors import InferdError, Overloaded
 from inferd.types.inference import InferenceRequest, InferenceResponse
-from inferd.types.tensor import Array
+from inferd.types.tensor import Array, TensorSpec
 
 OnDone = Callable[[InferenceResponse | InferdError], None]
 
@@ -48,6 +48,11 @@ class QueuedRequest(msgspec.Struct, eq=False):
     result: InferenceResponse | InferdError | None = None
     on_cancel: "Callable[[QueuedRequest], None] | None" = None
     """Set by whoever holds the request."""
+    on_part: Callable[[InferenceResponse], None] | None = None
+    """Takes each part of a stream, if the caller wants one; `on_done` then gets an end without
+    outputs."""
+    outputs_of: tuple[TensorSpec, ...] | None = None
+    """What the answer is made of, where that is not the model's outputs."""
 
     def cancel(self) -> None:
         """The caller has left: harmless after the answer."""
@@ -113,6 +118,10 @@ class RequestQueue:
             taken = [items.popitem(last=False)[0] for _ in range(count)]
         self._account(key, group, count, sum([item.rows for item in taken]))
         return taken
+
+    def clear(self) -> list[QueuedRequest]:
+        """Take all out."""
+        return [i for key in list(self.groups) for i in self.take(key, len(self.groups[key].items))]
 
     def _account(self, key: Hashable, group: RequestGroup, count: int, rows: int) -> None:
         group.rows -= rows

@@ -157,6 +157,11 @@ class ModelConfig(_Config, frozen=True):
     parameters: dict[str, Any] = {}
     engine: dict[str, Any] = {}
     required: bool = True
+    isolation: Literal["auto", "thread", "process"] = "auto"
+    timeout_secs: Annotated[float, Meta(gt=0)] | None = None
+    memory_limit_mb: Count = 0
+    python: str = ""
+    requirements: tuple[str, ...] = ()
 
     @property
     def instance_count(self) -> int:

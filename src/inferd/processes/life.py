@@ -33,10 +33,10 @@ def start_process(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def reap(process: subprocess.Popen[bytes], seconds: float = END_S) -> int:
+def reap(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process that has no socket any more, by force if it must be; its exit status."""
     try:
-        return process.wait(seconds)
+        return process.wait(END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()

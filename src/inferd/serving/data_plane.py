@@ -146,7 +146,39 @@ class DataPlane:
 
         Leaving early cancels the request. Raises as `infer` does, also between two responses.
         """
-        yield await self.infer(request)
+        if self.draining:
+            raise Overloaded("the server is shutting down and takes no new requests", 5.0)
+        served = self._manager.predictive(request.model_name, request.model_version)
+        arrived: asyncio.Queue[InferenceResponse | InferdError] = asyncio.Queue()
+        done = False
+
+        def end(result: InferenceResponse | InferdError) -> None:
+            nonlocal done
+            done = True
+            if isinstance(result, InferdError) or result.outputs or not streams:
+                arrived.put_nowait(result)
+            else:
+                arrived.put_nowait(_END)
+
+        streams = served.signature.streams and request.method == "predict"
+        item = served.submit(request, end, arrived.put_nowait if streams else None)
+        try:
+            while True:
+                response = await arrived.get()
+                if isinstance(response, InferdError):
+                    raise response
+                if response is _END:
+                    return
+                yield response
+                if not streams:
+                    return
+                served.took(item, 1)
+        finally:
+            if not done:
+                item.cancel()
+
+
+_END = InferenceResponse("", "", [])
 
 
 def _classifying(

@@ -19,6 +19,7 @@ from inferd.backends.base import ModelInstance
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
+from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.types.tensor import Array
 
@@ -121,6 +122,17 @@ class InstancePool:
     ) -> None:
         """Called by an instance's thread: answer on the loop's thread."""
         self._loop.call_soon_threadsafe(self._finish, instance, batch, result, done)
+
+    @property
+    def trouble(self) -> str:
+        """An instance in this process is always there."""
+        return ""
+
+    def took(self, item: QueuedRequest, parts: int) -> None:
+        """What runs here does not stream."""
+
+    def cancelled(self, item: QueuedRequest) -> None:
+        """What runs here cannot be stopped; see BatchRunner."""
 
     def drain_rate(self) -> float:
         """Rows a second when every instance is busy; 0 while unknown."""

@@ -12,14 +12,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from inferd.backends.registry import LLM
+from inferd.backends.registry import LLM, is_isolated
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferd.repository.layout import ModelSource, scan
 from inferd.repository.version_policy import choose_versions
+from inferd.serving.asks import Asks
+from inferd.serving.isolated_loading import load_isolated
 from inferd.serving.memory import trim_memory
+from inferd.serving.model_loading import load_model
 from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
-from inferd.serving.served_model import LoadSpec, ServedModel, load_model
+from inferd.serving.served_model import LoadSpec, ServedModel
 from inferd.serving.version_record import Served, VersionRecord
 from inferd.types.model import ModelReadyState, ModelStatus
 
@@ -59,6 +62,7 @@ class ModelManager:
         self._locks: dict[str, asyncio.Lock] = {}
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
+        self._asks = Asks(self.predictive)
 
     # -- look-up, on the path of every request ------------------------------------------------
 
@@ -274,6 +278,8 @@ class ModelManager:
     async def _load(self, spec: LoadSpec) -> Served:
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
+        if is_isolated(spec.backend, spec.config):
+            return await load_isolated(spec, self._asks)
         loop = asyncio.get_running_loop()
         return await self._off_loop(lambda: load_model(spec, loop))
 

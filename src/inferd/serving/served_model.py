@@ -1,42 +1,32 @@
-"""One loaded version of a model: what it is, its instances, its batcher, its counters.
+"""One loaded version of a model: what it is, what runs it, its queue, its counters.
 
-Loading blocks and runs off the loop (`load_model`); everything else runs on the loop's thread.
+It refuses to know how a model is loaded (`model_loading.py`, `isolated_loading.py`) and where it
+runs. Everything but `close` runs on the loop's thread.
 """
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-
-from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
-from inferd.backends.registry import create_backend
-from inferd.batching.batcher import DynamicBatcher, QueueOptions
-from inferd.batching.estimate import RunTimeEstimate
+from inferd.backends.base import ModelDescription
+from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, QueuedRequest
-from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelWarmup, WarmupInput
-from inferd.errors import ConfigError, InferdError
+from inferd.config.model import ModelConfig, ModelDynamicBatching
+from inferd.errors import InferdError, InvalidRequest, ModelUnavailable
 from inferd.observability.statistics import ModelStatistics
-from inferd.serving.instance_pool import InstancePool
 from inferd.serving.validation import RequestValidator
-from inferd.types.datatype import BYTES, CONFIG_DATATYPES
-from inferd.types.inference import InferenceRequest
-from inferd.types.signature import tensor_signature
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.signature import Signature, signature_specs, tensor_signature
 from inferd.types.tensor import Array, TensorSpec
+from inferd.workers.culprits import Culprits
 
 DEFAULT_MAX_QUEUE_SIZE = 1024
 """Requests that may wait for one model where its configuration does not say; Triton: no bound."""
-
-WARMUP_ROUNDS = 3
-"""How often each warm-up size is run: the first is never typical."""
-
-WARMUP_LIMIT_NS = 200_000_000
-"""The largest batch is left out of the warm-up when one row says that it would take longer."""
-
-LANES_FROM_NS = 2_000_000
-"""A model whose single row takes less gains little from lanes."""
 
 _clock_ns = time.perf_counter_ns
 
@@ -52,64 +42,140 @@ class LoadSpec:
     config: ModelConfig
     threads: int
     labels: dict[str, tuple[str, ...]]
+    trust: bool = False
+
+
+class ModelRunner(BatchRunner, Protocol):
+    """What runs a model's batches."""
+
+    def runs_now(self, rows: int) -> bool:
+        """Whether `run_now` would run so many rows."""
+
+    @property
+    def trouble(self) -> str:
+        """Why requests would fail now, if they would."""
+
+    def close(self) -> None:
+        """Give the memory back; blocks. Nothing may be queued or running."""
+
+    def took(self, item: QueuedRequest, parts: int) -> None:
+        """So many parts of a request's stream have gone on to its client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """What loading gives: each of `runners` has a queue of its own, and the sessions of a model
+    that keeps state are dealt out among them; any other model has one."""
+
+    description: ModelDescription
+    runners: Sequence[ModelRunner]
+    instance_count: int
+    load_ns: int
+    close: Callable[[], None] = lambda: None
+    explain: Signature | None = None
+    culprits: Culprits | None = None
+    max_queue_delay_microseconds: int = 0
 
 
 class ServedModel:
     """One loaded version of a model."""
 
     def __init__(
-        self,
-        spec: LoadSpec,
-        model: Model,
-        instances: list[ModelInstance],
-        estimate: RunTimeEstimate,
-        lanes: list[ModelInstance],
-        lane_estimate: RunTimeEstimate,
-        loop: asyncio.AbstractEventLoop,
-        load_ns: int,
+        self, spec: LoadSpec, loaded: LoadedModel, loop: asyncio.AbstractEventLoop
     ) -> None:
+        description = loaded.description
         self.spec = spec
         self.name = spec.name
         self.version = spec.version
         self.config = spec.config
-        self.description: ModelDescription = model.description
+        self.description: ModelDescription = description
         self.outputs = tuple(
-            replace(o, labels=spec.labels.get(o.name, o.labels)) for o in model.description.outputs
+            TensorSpec(
+                o.name, o.datatype, o.shape, labels=spec.labels.get(o.name, o.labels),
+                any_shape=o.any_shape,
+            )
+            for o in description.outputs
+        )  # fmt: skip
+        batched = description.max_batch_size > 0
+        self.signature = description.signature or tensor_signature(
+            description.inputs, self.outputs, batched
         )
-        self.signature = model.description.signature or tensor_signature(
-            model.description.inputs, self.outputs, model.description.max_batch_size > 0
-        )
+        self.explain_signature = loaded.explain
         self.statistics = ModelStatistics()
-        self.statistics.load_ns = load_ns
-        self.instance_count = len(instances)
-        self._model = model
-        self._validator = RequestValidator(spec.name, model.description)
-        self._pool = InstancePool(
-            instances,
-            loop,
-            f"{spec.name}-{spec.version}",
-            estimate,
-            model.description.steady,
-            lanes,
-            lane_estimate,
+        self.statistics.load_ns = loaded.load_ns
+        self.instance_count = loaded.instance_count
+        self._loaded = loaded
+        self._culprits = loaded.culprits
+        self._validator = RequestValidator(
+            spec.name, description.inputs, description.outputs, description.max_batch_size
         )
-        self.batcher = _batcher(self, self._pool, loop)
+        self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
+        if loaded.explain is not None:
+            inputs = signature_specs(loaded.explain.inputs, batched)
+            outputs = signature_specs(loaded.explain.outputs, batched)
+            validator = RequestValidator(spec.name, inputs, outputs, description.max_batch_size)
+            self._explain = validator, outputs
+        delay = loaded.max_queue_delay_microseconds
+        self._batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
+        self.batcher = self._batchers[0]
 
-    def submit(self, request: InferenceRequest, on_done: OnDone) -> QueuedRequest:
+    def submit(
+        self, request: InferenceRequest, on_done: OnDone,
+        on_part: Callable[[InferenceResponse], None] | None = None,
+    ) -> QueuedRequest:  # fmt: skip
         """Queue a request; `on_done` is called once, on the loop's thread, unless it is cancelled.
 
-        Raises InvalidRequest or Overloaded at once, and then `on_done` is not called.
+        With `on_part` a model that streams tells it each part, and `on_done` an answer without
+        outputs. Raises InvalidRequest, Overloaded or ModelUnavailable at once, and then `on_done`
+        is not called.
         """
         arrival_ns = _clock_ns()
         try:
-            arrays, rows, key = self._validator.check(request)
-            outputs = self._validator.output_indices(request.outputs)
+            item = self._item(request, on_done, arrival_ns)
+            if self.signature.streams and request.method == "predict":
+                if on_part is None:
+                    raise InvalidRequest(
+                        f"model '{self.name}' answers with a stream, which this call cannot carry; "
+                        f"use POST /models/{self.name} or /ws/models/{self.name}"
+                    )
+                item.on_part = on_part
         except InferdError:
             self.statistics.failed("OTHER", _clock_ns() - arrival_ns)
             raise
-        item = QueuedRequest(request, arrays, rows, key, outputs, on_done, arrival_ns)
-        self.batcher.enqueue(item)
+        self._batcher_for(request).enqueue(item)
         return item
+
+    def _item(self, request: InferenceRequest, on_done: OnDone, arrival_ns: int) -> QueuedRequest:
+        validator, outputs_of = self._validator, None
+        if request.method != "predict":
+            if self._explain is None:
+                raise InvalidRequest(f"model '{self.name}' has no method '{request.method}'")
+            validator, outputs_of = self._explain
+        arrays, rows, key = validator.check(request)
+        outputs = validator.output_indices(request.outputs)
+        if self._culprits is not None:
+            if self.trouble:
+                raise ModelUnavailable(f"model '{self.name}' does not run: {self.trouble}")
+            if self._culprits.condemned(request.method, arrays):
+                raise InvalidRequest(
+                    f"this request has ended two workers of model '{self.name}' and is refused"
+                )
+        if outputs_of is not None:
+            key = (request.method, key)
+        item = QueuedRequest(request, arrays, rows, key, outputs, on_done, arrival_ns)
+        item.outputs_of = outputs_of
+        return item
+
+    def _batcher_for(self, request: InferenceRequest) -> DynamicBatcher:
+        """Requests of a session all go the same way."""
+        if len(self._batchers) == 1:
+            return self.batcher
+        return self._batchers[zlib.crc32(request.session.encode()) % len(self._batchers)]
+
+    def took(self, item: QueuedRequest, parts: int) -> None:
+        """So many parts of a request's stream have gone on to its client."""
+        for runner in self._loaded.runners:
+            runner.took(item, parts)
 
     def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
         """Run `rows` merged requests of one row each, valid for this model; see DynamicBatcher."""
@@ -117,33 +183,38 @@ class ServedModel:
 
     def runs_now(self) -> bool:
         """Whether `run_now` would run one row at this moment."""
-        return self._pool.runs_now(1)
+        return self._loaded.runners[0].runs_now(1)
 
     @property
     def trouble(self) -> str:
-        """Why requests would fail now; a model that is loaded has no reason."""
-        return ""
+        """Why requests would fail now, if they would."""
+        return next((r.trouble for r in self._loaded.runners if r.trouble), "")
 
     def queue_depth(self) -> int:
         """Requests that wait."""
-        return self.batcher.queue.size
+        return sum([batcher.queue.size for batcher in self._batchers])
 
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
-        return self.batcher.in_flight
+        return sum([batcher.in_flight for batcher in self._batchers])
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. New requests have been stopped."""
-        await self.batcher.drain()
+        for batcher in self._batchers:
+            await batcher.drain()
 
     def close(self) -> None:
         """Give the memory back; blocks. Nothing may be queued or running."""
-        self._pool.close()
-        self._model.close()
+        for runner in self._loaded.runners:
+            runner.close()
+        self._loaded.close()
 
 
 def _batcher(
-    served: ServedModel, pool: InstancePool, loop: asyncio.AbstractEventLoop
+    served: ServedModel,
+    runner: ModelRunner,
+    delay_microseconds: int,
+    loop: asyncio.AbstractEventLoop,
 ) -> DynamicBatcher:
     batching = served.config.dynamic_batching or ModelDynamicBatching()
     queue = batching.default_queue_policy
@@ -151,7 +222,7 @@ def _batcher(
         BatchPolicy(
             served.description.max_batch_size,
             batching.preferred_batch_size,
-            batching.max_queue_delay_microseconds * 1000,
+            (batching.max_queue_delay_microseconds or delay_microseconds) * 1000,
         ),
         QueueOptions(
             queue.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
@@ -160,127 +231,9 @@ def _batcher(
             batching.preserve_ordering,
         ),
         served.outputs,
-        pool,
+        runner,
         served.statistics,
         loop,
         served.name,
         str(served.version),
     )
-
-
-def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
-    """Open, make the instances, warm up; blocks, so call it off the loop.
-
-    Raises BackendError or ConfigError; then nothing stays behind.
-    """
-    start_ns = _clock_ns()
-    backend = create_backend(spec.backend)
-    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads))
-    instances: list[ModelInstance] = []
-    lanes: list[ModelInstance] = []
-    try:
-        _check_batching(spec.config, model.description)
-        instances.extend(model.create_instance() for _ in range(spec.config.instance_count))
-        estimate = RunTimeEstimate()
-        for instance in instances:
-            _warm_up(instance, spec, model.description, estimate)
-        lane_estimate = RunTimeEstimate()
-        if _gains_from_lanes(model.description, len(instances), estimate):
-            lanes.extend(model.create_lanes())
-            for lane in lanes:
-                _warm_up(lane, spec, model.description, lane_estimate)
-        return ServedModel(
-            spec, model, instances, estimate, lanes, lane_estimate, loop, _clock_ns() - start_ns
-        )
-    except BaseException:
-        for instance in (*instances, *lanes):
-            instance.close()
-        model.close()
-        raise
-
-
-def _gains_from_lanes(
-    description: ModelDescription, instances: int, estimate: RunTimeEstimate
-) -> bool:
-    """Lanes are chosen by predictions, which a model that is not steady does not keep to; several
-    instances run side by side anyhow."""
-    row_ns = estimate.predict(1)
-    return description.steady and instances == 1 and LANES_FROM_NS <= row_ns < float("inf")
-
-
-def _check_batching(config: ModelConfig, description: ModelDescription) -> None:
-    batching = config.dynamic_batching
-    for size in batching.preferred_batch_size if batching else ():
-        if size > description.max_batch_size:
-            raise ConfigError(
-                f"{size} is over max_batch_size {description.max_batch_size}",
-                field="dynamic_batching.preferred_batch_size",
-            )
-
-
-def _warm_up(
-    instance: ModelInstance,
-    spec: LoadSpec,
-    description: ModelDescription,
-    estimate: RunTimeEstimate,
-) -> None:
-    """Run what the configuration says (its failure fails the load), or made-up rows (it does not:
-    invented values may be out of a model's range)."""
-    for warmup in spec.config.model_warmup:
-        inputs = [_warmup_array(warmup, s) for s in description.inputs]
-        for _ in range(warmup.count):
-            _timed_run(instance, inputs, warmup.batch_size or 1, estimate)
-    if spec.config.model_warmup:
-        return
-    sizes = {1, description.max_batch_size or 1}
-    try:
-        for rows in sorted(sizes):
-            if rows > 1 and rows * estimate.predict(1) > WARMUP_LIMIT_NS:
-                continue
-            inputs = [_zeros(s, rows, description.max_batch_size > 0) for s in description.inputs]
-            if sum(array.nbytes for array in inputs) > 64 << 20:
-                continue
-            for _ in range(WARMUP_ROUNDS):
-                _timed_run(instance, inputs, rows, estimate)
-    except InferdError:
-        return
-
-
-def _timed_run(
-    instance: ModelInstance, inputs: list[Array], rows: int, estimate: RunTimeEstimate
-) -> None:
-    start_ns = _clock_ns()
-    instance.run(inputs)
-    estimate.observe(rows, _clock_ns() - start_ns)
-
-
-def _zeros(spec: TensorSpec, rows: int, batched: bool) -> Array:
-    shape = [8 if dim < 0 else dim for dim in spec.shape]
-    if batched:
-        shape[0] = rows
-    fill: object = b"" if spec.datatype is BYTES else 0
-    return np.full(shape, fill, dtype=spec.datatype.dtype)
-
-
-def _warmup_array(warmup: ModelWarmup, spec: TensorSpec) -> Array:
-    field = f"model_warmup.inputs.{spec.name}"
-    data = warmup.inputs.get(spec.name)
-    if data is None:
-        raise ConfigError("the warm-up needs every input of the model", field=field)
-    if CONFIG_DATATYPES[data.data_type] is not spec.datatype:
-        raise ConfigError(
-            f"is {data.data_type}, the model expects {spec.datatype.config_name}", field=field
-        )
-    shape = (warmup.batch_size, *data.dims) if warmup.batch_size else data.dims
-    return _warmup_values(data, spec, shape)
-
-
-def _warmup_values(data: WarmupInput, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    if spec.datatype is BYTES:
-        return np.full(shape, b"", dtype=object)
-    if not data.random_data:
-        return np.zeros(shape, spec.datatype.dtype)
-    rng = np.random.default_rng(0)
-    if spec.datatype.dtype.kind == "f":
-        return rng.random(shape).astype(spec.datatype.dtype)
-    return rng.integers(0, 2, shape).astype(spec.datatype.dtype)

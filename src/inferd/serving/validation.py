@@ -5,32 +5,34 @@ equal for requests that may share a batch.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import cast
 
-from inferd.backends.base import ModelDescription
 from inferd.errors import InvalidRequest
 from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
 from inferd.types.tensor import Array, Tensor, TensorSpec
 
 
 class RequestValidator:
-    """Checks requests for one model version."""
+    """Checks requests for one model version, or for one of its methods."""
 
-    def __init__(self, name: str, description: ModelDescription) -> None:
+    def __init__(
+        self, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...],
+        max_batch_size: int,
+    ) -> None:  # fmt: skip
         self._name = name
-        self._max_batch_size = description.max_batch_size
-        self._inputs = description.inputs
-        self._by_name = {spec.name: spec for spec in description.inputs}
-        self._outputs = {spec.name: index for index, spec in enumerate(description.outputs)}
-        self._output_specs = description.outputs
+        self._max_batch_size = max_batch_size
+        self._inputs = inputs
+        self._by_name = {spec.name: spec for spec in inputs}
+        self._outputs = {spec.name: index for index, spec in enumerate(outputs)}
         # Dimensions that may differ between requests: only these can keep two apart.
         batched = self._max_batch_size > 0
         self._free_dims = [
             tuple(i for i, dim in enumerate(s.shape) if dim < 0 and not (batched and i == 0))
-            for s in description.inputs
+            for s in inputs
         ]
-        self._all_fixed = not any(self._free_dims)
-        only_one = len(description.inputs) == 1 and self._all_fixed and batched
-        self._single = description.inputs[0] if only_one else None
+        self._all_fixed = not any(self._free_dims) and not any(s.optional for s in inputs)
+        only_one = len(inputs) == 1 and self._all_fixed and batched
+        self._single = inputs[0] if only_one else None
         self._single_tail = self._single.shape[1:] if self._single else ()
 
     def check(self, request: InferenceRequest) -> tuple[list[Array], int, Hashable]:
@@ -50,11 +52,13 @@ class RequestValidator:
                 and not request.parameters
             ):
                 return [tensor.array], shape[0], ()
-        tensors = self._in_order(tensors)
-        rows = self._rows(tensors)
-        for spec, tensor in zip(self._inputs, tensors, strict=False):
-            self._check_tensor(spec, tensor)
-        arrays = [tensor.array for tensor in tensors]
+        in_order = self._in_order(tensors)
+        rows = self._rows([tensor for tensor in in_order if tensor is not None])
+        for spec, given in zip(self._inputs, in_order, strict=True):
+            if given is not None:
+                self._check_tensor(spec, given)
+        # An optional input that is left out is None, which only models that have such inputs see.
+        arrays = cast(list[Array], [None if t is None else t.array for t in in_order])
         parameters = request.parameters
         if self._all_fixed and not parameters:
             return arrays, rows, ()
@@ -78,7 +82,7 @@ class RequestValidator:
             indices.append(index)
         return tuple(indices)
 
-    def _in_order(self, tensors: list[Tensor]) -> list[Tensor]:
+    def _in_order(self, tensors: list[Tensor]) -> list[Tensor | None]:
         by_name: dict[str, Tensor] = {}
         for tensor in tensors:
             if tensor.name in by_name:
@@ -91,7 +95,9 @@ class RequestValidator:
                 )
             by_name[tensor.name] = tensor
         if len(by_name) != len(self._inputs):
-            missing = [s.name for s in self._inputs if s.name not in by_name]
+            missing = [s.name for s in self._inputs if not s.optional and s.name not in by_name]
+            if not missing:
+                return [by_name.get(spec.name) for spec in self._inputs]
             raise InvalidRequest(
                 f"expected {len(self._inputs)} inputs but got {len(by_name)} inputs for model "
                 f"'{self._name}'. Got input(s) {_names(by_name)}, missing {_names(missing)}"
@@ -101,7 +107,7 @@ class RequestValidator:
     def _rows(self, tensors: list[Tensor]) -> int:
         if not self._max_batch_size:
             return 1
-        rows = -1
+        rows = -1 if tensors else 1
         for tensor in tensors:
             shape = tensor.array.shape
             mine = shape[0] if shape else 0
@@ -130,7 +136,9 @@ class RequestValidator:
         shape = tensor.array.shape
         expected = spec.shape
         fits = len(shape) == len(expected)
-        if fits:
+        if spec.any_shape:
+            fits = not self._max_batch_size or len(shape) > 0
+        elif fits:
             for mine, theirs in zip(shape, expected, strict=True):
                 if mine != theirs and theirs >= 0:
                     fits = False
@@ -143,9 +151,11 @@ class RequestValidator:
 
     def _free_shape(self, arrays: list[Array]) -> Hashable:
         return tuple(
-            tuple([array.shape[i] for i in free])
-            for free, array in zip(self._free_dims, arrays, strict=True)
-        )
+            None if cast(object, array) is None
+            else array.shape[1:] if spec.any_shape
+            else tuple([array.shape[i] for i in free])
+            for spec, free, array in zip(self._inputs, self._free_dims, arrays, strict=True)
+        )  # fmt: skip
 
 
 def _hashable(parameters: Parameters | None) -> Hashable:

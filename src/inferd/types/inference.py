@@ -24,7 +24,8 @@ class InferenceRequest(msgspec.Struct, eq=False):
     `parameters` are those that the model may see: what a protocol or the queue consumes
     (`binary_data_output`, `timeout`, ...) has been taken out. `timeout_us` bounds the wait in the
     queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none. Requests of one
-    `session` go to the same instance of a model that keeps state.
+    `session` go to the same instance of a model that keeps state. `method` "explain" is for models
+    that can.
     """
 
     model_name: str
@@ -36,6 +37,7 @@ class InferenceRequest(msgspec.Struct, eq=False):
     timeout_us: int = 0
     deadline_ns: int = 0
     session: str = ""
+    method: str = "predict"
 
 
 class InferenceResponse(msgspec.Struct, eq=False):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from inferd.types.datatype import BYTES
+from inferd.types.datatype import BYTES, DATATYPES
 from inferd.types.tensor import TensorSpec
 
 Form = Literal["tensor", "value", "bytes", "image", "json"]
@@ -52,6 +52,22 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     streams: bool = False
     sessions: bool = False
     description: str = ""
+
+
+def signature_specs(arguments: tuple[Argument, ...], batched: bool) -> tuple[TensorSpec, ...]:
+    """The tensors of arguments, with the batch dimension of a model that batches."""
+    return tuple(
+        TensorSpec(
+            a.name, DATATYPES[a.datatype], _tensor_shape(a, batched), a.default is not None,
+            any_shape=a.shape is None,
+        )
+        for a in arguments
+    )  # fmt: skip
+
+
+def _tensor_shape(argument: Argument, batched: bool) -> tuple[int, ...]:
+    item = (-1,) if argument.shape is None else argument.shape
+    return (-1, *item) if batched else item or (1,)
 
 
 def tensor_signature(

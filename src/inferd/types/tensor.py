@@ -37,3 +37,6 @@ class TensorSpec:
     optional: bool = False
     """Whether a request may leave it out."""
     labels: tuple[str, ...] = ()
+    any_shape: bool = False
+    """Whether any shape fits, behind the batch dimension if there is one; then `shape` says [-1]
+    for it."""

@@ -23,6 +23,7 @@ from inferd.engine.host.thread import thread_host
 from inferd.engine.loading import load_core
 from inferd.engine.text.tokenizer import Tokenizer
 from inferd.errors import ConfigError, EngineDead, InvalidRequest, ModelUnavailable
+from inferd.processes import life
 from inferd.types.generation import GenerationDelta, GenerationRequest, SamplingParams
 from tiny_llama import MAX_LEN, write_tiny_llama
 
@@ -149,7 +150,7 @@ def test_a_process_that_is_killed_is_told_of_and_replaced(
         assert successor.pid != child.pid
         assert len(await gather(llm, request("after", [100], 3))) == 3
         # One that does not end by itself when its socket is closed, is ended.
-        monkeypatch.setattr(process, "END_S", 0.1)
+        monkeypatch.setattr(life, "END_S", 0.1)
         successor.suspend()
         left = asyncio.create_task(gather(llm, request("left", [100], 3)))
         while not llm.in_flight:

@@ -15,8 +15,9 @@ from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.serving.data_plane import DataPlane
+from inferd.serving.instance_pool import InstancePool
 from inferd.serving.model_manager import ModelManager
-from inferd.serving.served_model import LoadSpec, ServedModel
+from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.version_record import VersionRecord
 from inferd.types.model import ModelReadyState
 from protocols.http.harness import Answer, Wire, request
@@ -46,7 +47,11 @@ class Lanes:
         opened = create_backend("onnxruntime").open(path, config, OpenOptions())
         spec = LoadSpec("m", 1, path, "onnxruntime", config, 1, {})
         instances = [opened.create_instance()]
-        served = ServedModel(spec, opened, instances, estimate, [], RunTimeEstimate(), clock(), 0)
+        pool = InstancePool(instances, clock(), "m", estimate)
+        loaded = LoadedModel(
+            description=opened.description, runners=[pool], instance_count=1, load_ns=0
+        )
+        served = ServedModel(spec, loaded, clock())
         self.manager.default["m"] = served
         self.manager.records["m"] = {
             1: VersionRecord(ModelReadyState.READY, served=served),

@@ -1,0 +1,98 @@
+"""What models ask of other models: each question waits in the other model's queue like a request
+that came from outside. All calls on the loop's thread.
+"""
+
+from collections.abc import Callable
+
+from inferd.batching.queue import QueuedRequest
+from inferd.errors import InferdError
+from inferd.serving.served_model import ServedModel
+from inferd.serving.worker_seat import Seat
+from inferd.types.datatype import DATATYPES
+from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.signature import Signature
+from inferd.types.tensor import Array, Tensor
+from inferd.workers.memory import pack_inline, unpack
+from inferd.workers.messages import Answer, Ask, Forget
+
+Resolve = Callable[[str], ServedModel]
+
+
+class Asks:
+    """Questions that are open. A question is about one item: its tensors have no batch dimension,
+    nor have those of the answer."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._open: dict[tuple[int, int], QueuedRequest] = {}
+        """By process and number."""
+
+    def heard(self, seat: Seat, event: Ask | Forget) -> None:
+        """A worker asks, or wants no answer any more."""
+        if seat.worker is None:
+            return
+        key = seat.worker.pid, event.ask
+        if isinstance(event, Forget):
+            item = self._open.pop(key, None)
+            if item is not None:
+                item.cancel()
+            return
+        try:
+            self._ask(seat, key, event)
+        except InferdError as error:
+            seat.send(Answer(event.ask, {}, error))
+
+    def _ask(self, seat: Seat, key: tuple[int, int], ask: Ask) -> None:
+        served = self._resolve(ask.model)
+        signature = served.explain_signature if ask.method == "explain" else served.signature
+        if not ask.method or signature is None:
+            seat.send(Answer(ask.ask, {}, signature=served.signature))
+            return
+        batched = served.description.max_batch_size > 0
+        inputs = [
+            Tensor(name, DATATYPES[packed.datatype], _one(unpack(packed, None, False), batched))
+            for name, packed in ask.inputs.items()
+        ]
+        request = InferenceRequest(ask.model, "", inputs, session=ask.session, method=ask.method)
+        worker = seat.worker
+
+        def tell(response: InferenceResponse, last: bool) -> None:
+            if seat.worker is worker:  # and not one that came after it
+                seat.send(_answer(ask.ask, response, signature, batched, last))
+
+        def part(response: InferenceResponse) -> None:
+            tell(response, False)
+            served.took(item, 1)
+
+        def done(result: InferenceResponse | InferdError) -> None:
+            self._open.pop(key, None)
+            if isinstance(result, InferdError):
+                if seat.worker is worker:
+                    seat.send(Answer(ask.ask, {}, result))
+                return
+            if ask.streams and result.outputs:  # a model that does not stream: a stream of one
+                tell(result, False)
+                result.outputs = []
+            tell(result, True)
+
+        item = served.submit(request, done, part if ask.streams else None)
+        self._open[key] = item
+
+
+def _one(array: Array, batched: bool) -> Array:
+    if batched:
+        return array[None]
+    return array if array.ndim else array.reshape(1)
+
+
+def _answer(
+    ask: int, response: InferenceResponse, signature: Signature, batched: bool, last: bool
+) -> Answer:
+    shapes = {argument.name: argument.shape for argument in signature.outputs}
+    outputs = {}
+    for tensor in response.outputs:
+        array = tensor.array[0] if batched else tensor.array
+        if not isinstance(array, type(tensor.array)) or shapes.get(tensor.name) == ():
+            array = tensor.array.reshape(())
+        outputs[tensor.name] = pack_inline(tensor.datatype, array)
+    return Answer(ask, outputs, last=last)

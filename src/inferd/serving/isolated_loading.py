@@ -1,0 +1,93 @@
+"""A model loaded into worker processes: its first worker says what it is, then the others start."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+
+from inferd.backends.base import ModelDescription
+from inferd.errors import InferdError
+from inferd.serving.asks import Asks
+from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.worker_pool import WorkerPool
+from inferd.types.datatype import DATATYPES
+from inferd.types.tensor import TensorSpec
+from inferd.workers.culprits import Culprits
+from inferd.workers.environment import python_of
+from inferd.workers.messages import Event, Loaded, Start, TensorLine
+from inferd.workers.process import Worker
+
+_log = logging.getLogger("inferd.models")
+_clock_ns = time.perf_counter_ns
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""How many threads libraries start; what the server's own environment says goes before it."""
+
+
+async def load_isolated(spec: LoadSpec, asks: Asks) -> ServedModel:
+    """Load a model into processes of its own; raises InferdError, then nothing stays behind."""
+    start_ns = _clock_ns()
+    loop = asyncio.get_running_loop()
+    python = await asyncio.to_thread(python_of, spec.config)
+    culprits = Culprits()
+
+    def pool() -> WorkerPool:
+        return WorkerPool(spec.name, partial(_start, spec, python), asks.heard, culprits)
+
+    pools = [pool()]
+    try:
+        loaded = await pools[0].open()
+        terms = loaded.terms
+        workers = spec.config.instance_count if spec.config.instance_group else terms.instances or 1
+        sessions = loaded.signature is not None and loaded.signature.sessions
+        share = 1 if sessions else workers
+        pools += [pool() for _ in range(workers - 1)] if sessions else []
+        await asyncio.gather(*[each.open() for each in pools[1:]])
+        for each in pools:
+            each.set_terms(terms, spec.config)
+        await asyncio.gather(*[each.grow(share) for each in pools])
+    except BaseException:
+        await asyncio.gather(*[each.aclose() for each in pools])
+        raise
+    made = LoadedModel(
+        description=_description(loaded), runners=pools, instance_count=workers,
+        load_ns=_clock_ns() - start_ns, explain=loaded.explain, culprits=culprits,
+        max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0,
+    )  # fmt: skip
+    return ServedModel(spec, made, loop)
+
+
+async def _start(
+    spec: LoadSpec, python: str, hear: Callable[[Event], None],
+    ended: Callable[[InferdError], None],
+) -> Worker:  # fmt: skip
+    worker = Worker(spec.name, hear, ended)
+    kinds = {group.kind for group in spec.config.instance_group}
+    start = Start(
+        spec.name, spec.backend, str(spec.path), spec.config, spec.threads, spec.trust,
+        "cuda" if "KIND_GPU" in kinds else "cpu" if "KIND_CPU" in kinds else "",
+        logging.getLogger("inferd").getEffectiveLevel(),
+    )  # fmt: skip
+    threads = {n: str(spec.threads) for n in _THREAD_VARIABLES if n not in os.environ}
+    await worker.start(python, start, {"PYTHONUNBUFFERED": "1", **threads})
+    return worker
+
+
+def _description(loaded: Loaded) -> ModelDescription:
+    return ModelDescription(
+        platform=loaded.platform, backend=loaded.backend, max_batch_size=loaded.max_batch_size,
+        inputs=tuple(_spec(line, loaded.max_batch_size > 0) for line in loaded.inputs),
+        outputs=tuple(_spec(line, loaded.max_batch_size > 0) for line in loaded.outputs),
+        notes=loaded.notes, steady=loaded.steady, signature=loaded.signature,
+    )  # fmt: skip
+
+
+def _spec(line: TensorLine, batched: bool) -> TensorSpec:
+    shape = line.shape
+    if shape is None:
+        shape = (-1, -1) if batched else (-1,)
+    return TensorSpec(
+        line.name, DATATYPES[line.datatype], shape, line.optional, line.labels, line.shape is None
+    )

@@ -1,0 +1,163 @@
+"""A model loaded into this process: opened, its instances made and warmed up.
+
+It blocks, so it is called off the loop.
+"""
+
+import asyncio
+import time
+
+import numpy as np
+
+from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
+from inferd.backends.registry import create_backend
+from inferd.batching.estimate import RunTimeEstimate
+from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
+from inferd.errors import ConfigError, InferdError
+from inferd.serving.instance_pool import InstancePool
+from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.types.datatype import BYTES, CONFIG_DATATYPES
+from inferd.types.tensor import Array, TensorSpec
+
+WARMUP_ROUNDS = 3
+"""How often each warm-up size is run: the first is never typical."""
+
+WARMUP_LIMIT_NS = 200_000_000
+"""The largest batch is left out of the warm-up when one row says that it would take longer."""
+
+LANES_FROM_NS = 2_000_000
+"""A model whose single row takes less gains little from lanes."""
+
+_clock_ns = time.perf_counter_ns
+
+
+def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
+    """Open, make the instances, warm up; blocks, so call it off the loop.
+
+    Raises BackendError or ConfigError; then nothing stays behind.
+    """
+    start_ns = _clock_ns()
+    backend = create_backend(spec.backend)
+    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads, spec.trust))
+    instances: list[ModelInstance] = []
+    lanes: list[ModelInstance] = []
+    try:
+        _check_batching(spec.config, model.description)
+        instances.extend(model.create_instance() for _ in range(spec.config.instance_count))
+        estimate = RunTimeEstimate()
+        for instance in instances:
+            _warm_up(instance, spec, model.description, estimate)
+        lane_estimate = RunTimeEstimate()
+        if _gains_from_lanes(model.description, len(instances), estimate):
+            lanes.extend(model.create_lanes())
+            for lane in lanes:
+                _warm_up(lane, spec, model.description, lane_estimate)
+        description = model.description
+        pool = InstancePool(
+            instances,
+            loop,
+            f"{spec.name}-{spec.version}",
+            estimate,
+            description.steady,
+            lanes,
+            lane_estimate,
+        )
+        loaded = LoadedModel(
+            description=description,
+            runners=[pool],
+            instance_count=len(instances),
+            load_ns=_clock_ns() - start_ns,
+            close=model.close,
+        )
+        return ServedModel(spec, loaded, loop)
+    except BaseException:
+        for instance in (*instances, *lanes):
+            instance.close()
+        model.close()
+        raise
+
+
+def _gains_from_lanes(
+    description: ModelDescription, instances: int, estimate: RunTimeEstimate
+) -> bool:
+    """Lanes are chosen by predictions, which a model that is not steady does not keep to; several
+    instances run side by side anyhow."""
+    row_ns = estimate.predict(1)
+    return description.steady and instances == 1 and LANES_FROM_NS <= row_ns < float("inf")
+
+
+def _check_batching(config: ModelConfig, description: ModelDescription) -> None:
+    batching = config.dynamic_batching
+    for size in batching.preferred_batch_size if batching else ():
+        if size > description.max_batch_size:
+            raise ConfigError(
+                f"{size} is over max_batch_size {description.max_batch_size}",
+                field="dynamic_batching.preferred_batch_size",
+            )
+
+
+def _warm_up(
+    instance: ModelInstance,
+    spec: LoadSpec,
+    description: ModelDescription,
+    estimate: RunTimeEstimate,
+) -> None:
+    """Run what the configuration says (its failure fails the load), or made-up rows (it does not:
+    invented values may be out of a model's range)."""
+    for warmup in spec.config.model_warmup:
+        inputs = [_warmup_array(warmup, s) for s in description.inputs]
+        for _ in range(warmup.count):
+            _timed_run(instance, inputs, warmup.batch_size or 1, estimate)
+    if spec.config.model_warmup:
+        return
+    sizes = {1, description.max_batch_size or 1}
+    try:
+        for rows in sorted(sizes):
+            if rows > 1 and rows * estimate.predict(1) > WARMUP_LIMIT_NS:
+                continue
+            inputs = [_zeros(s, rows, description.max_batch_size > 0) for s in description.inputs]
+            if sum(array.nbytes for array in inputs) > 64 << 20:
+                continue
+            for _ in range(WARMUP_ROUNDS):
+                _timed_run(instance, inputs, rows, estimate)
+    except InferdError:
+        return
+
+
+def _timed_run(
+    instance: ModelInstance, inputs: list[Array], rows: int, estimate: RunTimeEstimate
+) -> None:
+    start_ns = _clock_ns()
+    instance.run(inputs)
+    estimate.observe(rows, _clock_ns() - start_ns)
+
+
+def _zeros(spec: TensorSpec, rows: int, batched: bool) -> Array:
+    shape = [8 if dim < 0 else dim for dim in spec.shape]
+    if batched:
+        shape[0] = rows
+    fill: object = b"" if spec.datatype is BYTES else 0
+    return np.full(shape, fill, dtype=spec.datatype.dtype)
+
+
+def _warmup_array(warmup: ModelWarmup, spec: TensorSpec) -> Array:
+    field = f"model_warmup.inputs.{spec.name}"
+    data = warmup.inputs.get(spec.name)
+    if data is None:
+        raise ConfigError("the warm-up needs every input of the model", field=field)
+    if CONFIG_DATATYPES[data.data_type] is not spec.datatype:
+        raise ConfigError(
+            f"is {data.data_type}, the model expects {spec.datatype.config_name}", field=field
+        )
+    shape = (warmup.batch_size, *data.dims) if warmup.batch_size else data.dims
+    return _warmup_values(data, spec, shape)
+
+
+def _warmup_values(data: WarmupInput, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    if spec.datatype is BYTES:
+        return np.full(shape, b"", dtype=object)
+    if not data.random_data:
+        return np.zeros(shape, spec.datatype.dtype)
+    rng = np.random.default_rng(0)
+    if spec.datatype.dtype.kind == "f":
+        return rng.random(shape).astype(spec.datatype.dtype)
+    return rng.integers(0, 2, shape).astype(spec.datatype.dtype)

@@ -1,0 +1,346 @@
+"""The workers of one model version, and the choice of which runs each batch; a BatchRunner.
+
+What a worker was running when it ended is told apart: a request that was alone in it is at fault
+and gets the error; of several nobody knows, so each is run again by itself. A request that has
+ended two workers is refused from then on (`workers/culprits.py`). Everything but `close` runs on
+the loop's thread.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from inferd.batching.batch import Batch
+from inferd.batching.batcher import BatchResult
+from inferd.batching.estimate import RunTimeEstimate
+from inferd.batching.queue import QueuedRequest
+from inferd.config.model import ModelConfig
+from inferd.errors import BackendError, InferdError, RequestTimeout
+from inferd.serving.worker_seat import Job, Seat, StartWorker
+from inferd.types.datatype import DATATYPES, DataType
+from inferd.types.tensor import Array
+from inferd.workers.culprits import Culprits
+from inferd.workers.memory import pack, unpack
+from inferd.workers.messages import (
+    Ask,
+    Cancel,
+    Done,
+    Event,
+    Forget,
+    Loaded,
+    Packed,
+    Part,
+    Run,
+    Took,
+    WorkerTerms,
+)
+
+TellBatch = Callable[[Batch, BatchResult], None]
+
+MEMORY_LOOK_S = 0.25
+CANCEL_S = 1.0
+"""How long an asynchronous request may take to notice that its time is over."""
+
+_clock_ns = time.perf_counter_ns
+
+
+class WorkerPool:
+    """Runs batches in whichever worker has room."""
+
+    def __init__(
+        self, name: str, start: StartWorker, asked: Callable[[Seat, Ask | Forget], None],
+        culprits: Culprits,
+    ) -> None:  # fmt: skip
+        self._name = name
+        self._start = start
+        self._asked = asked
+        self._loop = asyncio.get_running_loop()
+        self._seats: list[Seat] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._secluded: deque[tuple[Batch, TellBatch]] = deque()
+        """Batches that are to have a worker for themselves, and wait for one."""
+        self._numbers = itertools.count(1)
+        self._estimate = RunTimeEstimate()
+        self.culprits = culprits
+        self.concurrency = 1
+        self.timeout_s = 0.0
+        self.memory_limit_bytes = 0
+        self._kinds: dict[str, list[DataType]] = {}
+        self.restarts = 0
+        self.on_room: Callable[[], None] = lambda: None
+        """Told that a batch could be run again, other than by the end of one."""
+        self.on_trouble: Callable[[InferdError], None] = lambda error: None
+        """Told that no worker can be kept alive, with why."""
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def open(self) -> Loaded:
+        """Start the first worker; raises InferdError that says why it could not load."""
+        seat = Seat(self._start, self._heard, self._lost)
+        self._seats.append(seat)
+        loaded = await seat.start()
+        self._kinds["predict"] = [DATATYPES[line.datatype] for line in loaded.inputs]
+        if loaded.explain is not None:
+            self._kinds["explain"] = [DATATYPES[a.datatype] for a in loaded.explain.inputs]
+        return loaded
+
+    def set_terms(self, terms: WorkerTerms, config: ModelConfig) -> None:
+        """How the model is to be run; its configuration goes before its code."""
+        self.concurrency = terms.concurrency
+        said_s = config.timeout_secs
+        self.timeout_s = said_s if said_s is not None else terms.timeout_s or 0.0
+        self.memory_limit_bytes = (config.memory_limit_mb or terms.memory_limit_mb or 0) << 20
+
+    async def grow(self, workers: int) -> None:
+        """Start the other workers, and from now on keep all alive; raises as `open`."""
+        while len(self._seats) < workers:
+            self._seats.append(Seat(self._start, self._heard, self._lost))
+        await asyncio.gather(*[seat.start() for seat in self._seats if not seat.ready])
+        self._keepers = [self._loop.create_task(self._keep(seat)) for seat in self._seats]
+        if self.memory_limit_bytes:
+            self._keepers.append(self._loop.create_task(self._watch_memory()))
+
+    def close(self) -> None:
+        """End the workers; blocks, off the loop."""
+        asyncio.run_coroutine_threadsafe(self.aclose(), self._loop).result()
+
+    async def aclose(self) -> None:
+        """End the workers."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*[seat.close() for seat in self._seats])
+
+    @property
+    def trouble(self) -> str:
+        """Why requests would fail now; nothing while a worker is there, or soon will be."""
+        if any(seat.ready for seat in self._seats):
+            return ""
+        hopeless = [seat.why for seat in self._seats if seat.restarts.hopeless]
+        return f"no worker can be kept alive: {hopeless[0]}" if hopeless else ""
+
+    async def _keep(self, seat: Seat) -> None:
+        """Start a seat's worker again whenever it has ended."""
+        while True:
+            delay_s = await seat.ended()
+            if self.trouble:
+                self._give_up(BackendError(self.trouble))
+            await asyncio.sleep(delay_s)
+            self.restarts += 1
+            try:
+                await seat.start()
+            except InferdError:
+                continue
+            self._use_room()
+
+    def _give_up(self, error: InferdError) -> None:
+        while self._secluded:
+            batch, done = self._secluded.popleft()
+            done(batch, BatchResult(None, error, 0, 0))
+        self.on_trouble(error)
+
+    async def _watch_memory(self) -> None:
+        limit = self.memory_limit_bytes
+        while True:
+            for seat in self._seats:
+                used = seat.worker.resident_bytes() if seat.worker is not None else 0
+                if seat.worker is not None and used > limit:
+                    seat.worker.kill(
+                        BackendError(
+                            f"the worker of model '{self._name}' used {used >> 20} MB of memory, "
+                            f"its memory_limit_mb is {limit >> 20}"
+                        )
+                    )
+            await asyncio.sleep(MEMORY_LOOK_S)
+
+    # -- BatchRunner -----------------------------------------------------------------------------
+
+    def available(self) -> bool:
+        """See BatchRunner."""
+        return not self._secluded and self._room(self.concurrency) is not None
+
+    def enough(self, waiting: int) -> int:
+        """See BatchRunner: with several workers free, each gets its share."""
+        free = sum(seat.ready and not seat.jobs for seat in self._seats)
+        return -(-waiting // free) if free > 1 and self.concurrency == 1 else 0
+
+    def runs_now(self, rows: int) -> bool:
+        """A worker takes its time."""
+        return False
+
+    def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
+        """See BatchRunner: a worker takes its time."""
+        return None
+
+    def drain_rate(self) -> float:
+        """See BatchRunner."""
+        rows = 1 << 5
+        predicted = self._estimate.predict(rows)
+        if predicted == float("inf") or predicted <= 0:
+            return 0.0
+        return rows * len(self._seats) * self.concurrency * 1e9 / predicted
+
+    def run(self, batch: Batch, done: TellBatch, alone: bool = True) -> None:
+        """See BatchRunner."""
+        if batch.secluded:
+            self._secluded.append((batch, done))
+            self._place_secluded()
+            return
+        seat = self._room(self.concurrency)
+        assert seat is not None
+        self._give(seat, batch, done)
+
+    def cancelled(self, item: QueuedRequest) -> None:
+        """Nobody waits for a request that runs: one that has a job of its own can be stopped."""
+        for seat in self._seats:
+            for job in seat.jobs.values():
+                if job.batch.items == [item]:
+                    seat.send(Cancel(job.number))
+                    return
+
+    def took(self, item: QueuedRequest, parts: int) -> None:
+        """So many parts of a request's stream have gone on to its client."""
+        for seat in self._seats:
+            for job in seat.jobs.values():
+                if job.batch.items[0] is item:
+                    seat.send(Took(job.number, parts))
+                    return
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def _room(self, jobs: int) -> Seat | None:
+        """The seat with the fewest jobs, if they are fewer than so many."""
+        ready = [seat for seat in self._seats if seat.ready and not seat.secluded]
+        least = min(ready, key=lambda seat: len(seat.jobs), default=None)
+        return least if least is not None and len(least.jobs) < jobs else None
+
+    def _use_room(self) -> None:
+        self._place_secluded()
+        self.on_room()
+
+    def _place_secluded(self) -> None:
+        while self._secluded and (seat := self._room(1)) is not None:
+            batch, done = self._secluded.popleft()
+            seat.secluded = True
+            self._give(seat, batch, done)
+
+    def _give(self, seat: Seat, batch: Batch, done: TellBatch) -> None:
+        start_ns = _clock_ns()
+        items = batch.items
+        method = items[0].request.method
+        number, slot = next(self._numbers), seat.take_slot()
+        job = Job(number, slot, batch, done)
+        seat.jobs[number] = job
+        try:
+            inputs = self._packed(seat, slot, method, items)
+        except (MemoryError, OSError) as error:
+            self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
+            return
+        rows = [item.rows for item in items]
+        sessions = [item.request.session for item in items]
+        job.given_ns = _clock_ns()
+        job.input_ns = job.given_ns - start_ns
+        if self.timeout_s:
+            job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
+        seat.send(Run(number, slot, method, inputs, rows, sessions))
+
+    def _packed(
+        self, seat: Seat, slot: int, method: str, items: Sequence[QueuedRequest]
+    ) -> list[Packed | None]:
+        columns = list(zip(*[item.arrays for item in items], strict=True))
+        given = [
+            (kind, column)
+            for kind, column in zip(self._kinds[method], columns, strict=True)
+            if column[0] is not None
+        ]
+        packed = iter(pack(given, seat.windows(slot)[0]))
+        return [None if column[0] is None else next(packed) for column in columns]
+
+    def _heard(self, seat: Seat, event: Event) -> None:
+        match event:
+            case Done():
+                job = seat.jobs.get(event.job)
+                if job is not None:
+                    self._done(seat, job, event)
+            case Part(number, outputs):
+                job = seat.jobs.get(number)
+                if job is not None and job.batch.on_part is not None:
+                    job.parts += 1
+                    job.batch.on_part([unpack(packed, None, False) for packed in outputs])
+            case Ask() | Forget():
+                self._asked(seat, event)
+            case _:
+                pass
+
+    def _done(self, seat: Seat, job: Job, event: Done) -> None:
+        inward, outward = seat.windows(job.slot)
+        error: InferdError | None = None
+        outputs: list[Array] | None = None
+        each: list[list[Array]] | None = None
+        if len(event.errors) == len(job.batch.items):
+            error = event.errors[0]
+            if job.overdue:
+                error = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
+        elif event.each is not None:
+            each = [[unpack(p, None, False) for p in packed] for packed in event.each]
+        else:
+            outputs = [unpack(packed, outward, True) for packed in event.outputs]
+        if event.kept:
+            seat.drop_slot(job)
+        else:
+            inward.trim()
+        outward.trim()
+        ran_ns = _clock_ns() - job.given_ns
+        if error is None:
+            self._estimate.observe(job.batch.rows, ran_ns)
+            if job.batch.secluded:
+                self._acquit(job)
+        result = BatchResult(outputs, error, job.input_ns, ran_ns, event.errors, each)
+        self._end(seat, job, result)
+
+    def _end(self, seat: Seat, job: Job, result: BatchResult) -> None:
+        seat.free(job)
+        if not seat.jobs:
+            seat.secluded = False
+        self._place_secluded()
+        job.done(job.batch, result)
+
+    # -- what goes wrong -------------------------------------------------------------------------
+
+    def _overdue(self, seat: Seat, job: Job) -> None:
+        why = RequestTimeout(
+            f"model '{self._name}' did not answer within {self.timeout_s:g} s, and its worker was "
+            "ended"
+        )
+        if self.concurrency == 1 or job.overdue:
+            if seat.worker is not None:
+                seat.worker.kill(why)
+            return
+        job.overdue = True
+        seat.send(Cancel(job.number))
+        job.timer = self._loop.call_later(CANCEL_S, self._overdue, seat, job)
+
+    def _lost(self, seat: Seat, why: InferdError) -> None:
+        """A worker has ended: its jobs are answered, or run again."""
+        jobs = list(seat.jobs.values())
+        running = sum(len(job.batch.items) for job in jobs)
+        for job in jobs:
+            seat.free(job)
+            error = why
+            for item in job.batch.items:
+                method, arrays = item.request.method, item.arrays
+                if running > 1:
+                    self.culprits.suspect(method, arrays)
+                elif self.culprits.accuse(method, arrays):
+                    error = type(why)(f"{why}; this request has ended two workers and is refused "
+                                      "from now on")  # fmt: skip
+            again = running > 1 and not job.parts
+            ran_ns = _clock_ns() - job.given_ns
+            job.done(job.batch, BatchResult(None, error, job.input_ns, ran_ns, again=again))
+        seat.secluded = False
+
+    def _acquit(self, job: Job) -> None:
+        for item in job.batch.items:
+            self.culprits.acquit(item.request.method, item.arrays)

@@ -1,0 +1,141 @@
+"""One place for a worker: the one that is there now, what it is running, and its successors.
+
+It refuses to choose what is run where (`worker_pool.py`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from inferd.batching.batch import Batch
+from inferd.batching.batcher import BatchResult
+from inferd.errors import BackendError, InferdError
+from inferd.workers.memory import SLOTS, Window
+from inferd.workers.messages import Command, Event, Loaded
+from inferd.workers.process import Worker
+from inferd.workers.restarts import Restarts
+
+_log = logging.getLogger("inferd.worker")
+
+StartWorker = Callable[[Callable[[Event], None], Callable[[InferdError], None]], Awaitable[Worker]]
+"""Starts a worker, which tells these two what it says and why it has ended. Raises InferdError."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A batch that runs; `parts` is how many of its stream have come."""
+
+    number: int
+    slot: int
+    batch: Batch
+    done: Callable[[Batch, BatchResult], None]
+    given_ns: int = 0
+    input_ns: int = 0
+    parts: int = 0
+    overdue: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+
+class Seat:
+    """One place; `lost` is told of a worker that ended after it had loaded."""
+
+    def __init__(
+        self, start: StartWorker, heard: Callable[["Seat", Event], None],
+        lost: Callable[["Seat", InferdError], None],
+    ) -> None:  # fmt: skip
+        self._start = start
+        self._heard = heard
+        self._lost = lost
+        self.worker: Worker | None = None
+        self.ready = False
+        self.secluded = False
+        """Whether what runs is to run by itself."""
+        self.jobs: dict[int, Job] = {}
+        self.restarts = Restarts()
+        self.why = ""
+        self._slots: list[int] = []
+        self._next_slot = 0
+        self._loaded: asyncio.Future[Loaded] = asyncio.Future()
+        self._ended: asyncio.Future[InferdError] = asyncio.Future()
+
+    async def start(self) -> Loaded:
+        """Start a worker and wait until it has loaded; raises InferdError that says why not."""
+        loop = asyncio.get_running_loop()
+        loaded = self._loaded = loop.create_future()
+        ended = self._ended = loop.create_future()
+        self._slots.clear()
+        self._next_slot = 0
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Loaded):
+                loaded.set_result(event)
+                self.restarts.born(time.monotonic())
+                self.ready = True
+            else:
+                self._heard(self, event)
+
+        def end(why: InferdError) -> None:
+            was_ready, self.ready, self.worker, self.why = self.ready, False, None, str(why)
+            ended.set_result(why)
+            if was_ready:
+                self._lost(self, why)
+
+        try:
+            self.worker = await self._start(hear, end)
+        except OSError as error:
+            failure = BackendError(f"a worker process cannot be started: {error}")
+            end(failure)
+            raise failure from error
+        await asyncio.wait((loaded, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not loaded.done():
+            raise ended.result()
+        told: Loaded = loaded.result()
+        return told
+
+    async def ended(self) -> float:
+        """Wait for the end of the worker; seconds to wait before another is started."""
+        why = await asyncio.shield(self._ended)
+        delay_s = self.restarts.ended(time.monotonic())
+        _log.error(
+            "a worker ended and is started again",
+            extra={"reason": str(why), "seconds": delay_s},
+        )
+        return delay_s
+
+    async def close(self) -> None:
+        """End the worker."""
+        self.ready = False
+        if self.worker is not None:
+            await self.worker.close()
+
+    def send(self, command: Command) -> None:
+        """Tell the worker, if there is one."""
+        if self.worker is not None:
+            self.worker.send(command)
+
+    def windows(self, slot: int) -> tuple[Window, Window]:
+        """Shared memory of a slot: what goes in, what comes out."""
+        assert self.worker is not None
+        return self.worker.windows(slot)
+
+    def take_slot(self) -> int:
+        """A slot that no job has."""
+        if self._slots:
+            return self._slots.pop()
+        self._next_slot += 1
+        return (self._next_slot - 1) % SLOTS
+
+    def drop_slot(self, job: Job) -> None:
+        """The model holds on to a slot's memory: it is not used again."""
+        job.slot = -1
+
+    def free(self, job: Job) -> None:
+        """A job has ended."""
+        self.jobs.pop(job.number, None)
+        if job.timer is not None:
+            job.timer.cancel()
+            job.timer = None
+        if job.slot >= 0:
+            self._slots.append(job.slot)

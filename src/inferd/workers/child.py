@@ -1,0 +1,137 @@
+"""A worker's process: `python BOOT SOCKET MEMORY`, started by `process.py`.
+
+It has a socket and a piece of shared memory and nothing else to do with its server. A thread takes
+commands in, so that the end of the server is noticed whatever the model is at; jobs are run on the
+main thread, which is where frameworks and signals want to be. It refuses to know what a model is
+(`runtime.py`) and why jobs come (`serving/worker_pool.py`).
+"""
+
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import threading
+from queue import SimpleQueue
+from typing import NoReturn
+
+from inferd.errors import BackendError, InferdError
+from inferd.processes.frames import Frames, frame
+from inferd.processes.log_lines import LogSender
+from inferd.workers.asking import Asking
+from inferd.workers.jobs import AsyncJobs, Jobs, SyncJobs
+from inferd.workers.messages import (
+    Answer,
+    Cancel,
+    Close,
+    Command,
+    Event,
+    Failed,
+    Run,
+    Start,
+    Took,
+)
+from inferd.workers.runtime import BackendRuntime, Runtime
+
+_RECEIVED_BYTES = 1 << 18
+
+
+def main() -> None:
+    """Live one worker's life."""
+    faulthandler.enable()
+    link = Link(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    threading.Thread(target=link.listen, name="inferd-commands", daemon=True).start()
+    start = link.started.get()
+    root = logging.getLogger()
+    root.addHandler(LogSender(link.tell))
+    logging.getLogger("inferd").setLevel(start.log_level)
+    try:
+        runtime = _opened(start, link.asking)
+    except InferdError as error:
+        link.tell(Failed(error))
+        return
+    except BaseException as error:  # a model's own code may raise anything, SystemExit too
+        logging.getLogger(f"inferd.model.{start.model}").exception("loading raised")
+        link.tell(Failed(BackendError(f"loading raised {type(error).__name__}: {error}")))
+        return
+    jobs: Jobs = (AsyncJobs if runtime.is_async else SyncJobs)(runtime, link.memory, link.tell)
+    link.give_jobs_to(jobs)
+    link.tell(runtime.loaded())
+    jobs.work()
+    runtime.close()
+    link.leave()
+
+
+def _opened(start: Start, asking: Asking) -> Runtime:
+    if start.backend == "python":
+        from inferd.workers.python_runtime import PythonRuntime
+
+        return PythonRuntime(start, asking)
+    return BackendRuntime(start)
+
+
+class Link:
+    """The process's end of the socket."""
+
+    def __init__(self, socket: socket.socket, memory: int) -> None:
+        self.started: SimpleQueue[Start] = SimpleQueue()
+        self.memory = memory
+        self.asking = Asking(self.tell)
+        self._socket = socket
+        self._lock = threading.Lock()
+        self._jobs: Jobs | None = None
+
+    def give_jobs_to(self, jobs: Jobs) -> None:
+        """From now on commands are for `jobs`; before, none of them comes."""
+        self._jobs = jobs
+
+    def tell(self, event: Event) -> None:
+        """Send an event; from any thread."""
+        data = frame(event)
+        try:
+            with self._lock:
+                self._socket.sendall(data)
+        except OSError:
+            self.leave()
+
+    def listen(self) -> NoReturn:
+        """Take commands in for as long as there is a server."""
+        frames: Frames[Command] = Frames(Command)
+        while data := self._received():
+            for command in frames.feed(data):
+                self._take(command)
+        self.leave()
+
+    def leave(self) -> NoReturn:
+        """End, whatever the model is at. What C libraries do on their way out is not waited for."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    def _take(self, command: Command) -> None:
+        if isinstance(command, Start):
+            self.started.put(command)
+        elif isinstance(command, Answer):
+            self.asking.answered(command)
+        elif isinstance(command, Close) and self._jobs is None:
+            self.leave()  # it is still loading
+        elif self._jobs is not None:
+            match command:
+                case Run():
+                    self._jobs.add(command)
+                case Cancel(job):
+                    self._jobs.cancel(job)
+                case Took(job, parts):
+                    self._jobs.took(job, parts)
+                case Close():
+                    self._jobs.stop()
+
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(_RECEIVED_BYTES)
+        except OSError:
+            return b""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The jobs of a worker: taken in on its listening thread, run on its main thread, told of as they
+end. One after the other for a synchronous model, as many at a time as come for one that is
+asynchronous: the server knows how many that may be.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+import msgspec
+
+from inferd.errors import BackendError, InferdError, RequestCancelled
+from inferd.workers.desk import Desk
+from inferd.workers.messages import Done, Event, Run
+from inferd.workers.runtime import Result, Runtime
+
+_log = logging.getLogger("inferd.worker")
+
+PARTS_AHEAD = 32
+"""Parts of a stream that may be on their way before the server has taken any."""
+
+_clock_ns = time.perf_counter_ns
+
+
+class Jobs(Protocol):
+    """All but `work` may be called from any thread."""
+
+    def __init__(self, runtime: Runtime, memory: int, tell: Callable[[Event], None]) -> None: ...
+
+    def add(self, run: Run) -> None:
+        """Take a job in."""
+
+    def cancel(self, job: int) -> None:
+        """Nobody waits for a job any more."""
+
+    def took(self, job: int, parts: int) -> None:
+        """The server has taken parts of a stream."""
+
+    def stop(self) -> None:
+        """Have `work` return, once what was taken in has ended."""
+
+    def work(self) -> None:
+        """Run jobs until told to stop."""
+
+
+class SyncJobs:
+    """Jobs of a model that runs one at a time."""
+
+    def __init__(self, runtime: Runtime, memory: int, tell: Callable[[Event], None]) -> None:
+        self._runtime = runtime
+        self._desk = Desk(runtime, memory)
+        self._tell = tell
+        self._waiting: SimpleQueue[Run | None] = SimpleQueue()
+        self._stream: _Stream | None = None
+
+    def add(self, run: Run) -> None:
+        """See Jobs."""
+        self._waiting.put(run)
+
+    def cancel(self, job: int) -> None:
+        """See Jobs; what is not a stream runs on, for nobody."""
+        stream = self._stream
+        if stream is not None and stream.job == job:
+            stream.cancelled = True
+            stream.credit.release()
+
+    def took(self, job: int, parts: int) -> None:
+        """See Jobs."""
+        stream = self._stream
+        if stream is not None and stream.job == job:
+            stream.credit.release(parts)
+
+    def stop(self) -> None:
+        """See Jobs."""
+        self._waiting.put(None)
+
+    def work(self) -> None:
+        """See Jobs."""
+        while (run := self._waiting.get()) is not None:
+            start_ns = _clock_ns()
+            result: Result
+            try:
+                result = self._ran(run)
+            except BaseException as error:
+                result = [_failure(error)] * len(run.rows)
+            done = _done(self._desk, run, result, _clock_ns() - start_ns)
+            del result
+            self._tell(_noted(done, self._desk.kept(run)))
+
+    def _ran(self, run: Run) -> Result:
+        if not self._runtime.streams or run.method != "predict":
+            return self._runtime.run(self._desk.opened(run))
+        stream = self._stream = _Stream(run.job)
+        try:
+            with contextlib.closing(self._runtime.stream(self._desk.opened(run))) as parts:
+                for arrays in parts:
+                    stream.credit.acquire()
+                    if stream.cancelled:
+                        break
+                    self._tell(self._desk.part(run, arrays))
+        finally:
+            self._stream = None
+        return [[]]
+
+
+class _Stream:
+    """A stream that runs; `credit` is how many parts may go out."""
+
+    def __init__(self, job: int) -> None:
+        self.job = job
+        self.cancelled = False
+        self.credit = threading.Semaphore(PARTS_AHEAD)
+
+
+class AsyncJobs:
+    """Jobs of a model that is asynchronous: each is a task of one event loop."""
+
+    def __init__(self, runtime: Runtime, memory: int, tell: Callable[[Event], None]) -> None:
+        self._runtime = runtime
+        self._desk = Desk(runtime, memory)
+        self._tell = tell
+        self._loop = asyncio.new_event_loop()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._credits: dict[int, asyncio.Semaphore] = {}
+
+    def add(self, run: Run) -> None:
+        """See Jobs."""
+        self._loop.call_soon_threadsafe(self._start, run)
+
+    def cancel(self, job: int) -> None:
+        """See Jobs."""
+        self._loop.call_soon_threadsafe(self._cancel, job)
+
+    def took(self, job: int, parts: int) -> None:
+        """See Jobs."""
+        self._loop.call_soon_threadsafe(self._credit, job, parts)
+
+    def stop(self) -> None:
+        """See Jobs."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def work(self) -> None:
+        """See Jobs."""
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _start(self, run: Run) -> None:
+        self._tasks[run.job] = self._loop.create_task(self._run(run))
+
+    def _cancel(self, job: int) -> None:
+        if job in self._tasks:
+            self._tasks[job].cancel()
+
+    def _credit(self, job: int, parts: int) -> None:
+        if job in self._credits:
+            for _ in range(parts):
+                self._credits[job].release()
+
+    async def _run(self, run: Run) -> None:
+        start_ns = _clock_ns()
+        result: Result
+        try:
+            result = await self._ran(run)
+        except BaseException as error:
+            result = [_failure(error)] * len(run.rows)
+        del self._tasks[run.job]
+        done = _done(self._desk, run, result, _clock_ns() - start_ns)
+        del result
+        self._tell(_noted(done, self._desk.kept(run)))
+
+    async def _ran(self, run: Run) -> Result:
+        if not self._runtime.streams or run.method != "predict":
+            return await self._runtime.arun(self._desk.opened(run))
+        credit = self._credits[run.job] = asyncio.Semaphore(PARTS_AHEAD)
+        try:
+            async with contextlib.aclosing(self._runtime.astream(self._desk.opened(run))) as parts:
+                async for arrays in parts:
+                    await credit.acquire()
+                    self._tell(self._desk.part(run, arrays))
+        finally:
+            del self._credits[run.job]
+        return [[]]
+
+
+def _done(desk: Desk, run: Run, result: Result, run_ns: int) -> Done:
+    """What is told, also where what came cannot be laid out."""
+    try:
+        return desk.done(run, result, run_ns)
+    except Exception as error:
+        return desk.done(run, [_failure(error)] * len(run.rows), run_ns)
+
+
+def _noted(done: Done, kept: bool) -> Done:
+    return msgspec.structs.replace(done, kept=True) if kept else done
+
+
+def _failure(error: BaseException) -> InferdError:
+    """What a request is told of what was raised, without the arrays that a traceback holds."""
+    if isinstance(error, InferdError):
+        failure: InferdError = error
+    elif isinstance(error, asyncio.CancelledError):
+        failure = RequestCancelled("the request was cancelled")
+    else:
+        _log.error("a model raised", exc_info=error)
+        failure = BackendError(f"{type(error).__name__}: {error}")
+    failure.__traceback__ = failure.__cause__ = failure.__context__ = None
+    return failure

@@ -1,0 +1,170 @@
+"""What a worker is told (commands) and what it says (events): plain typed values."""
+
+import msgspec
+
+from inferd.config.model import ModelConfig
+from inferd.errors import InferdError
+from inferd.processes.log_lines import Logged
+from inferd.types.signature import Signature
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """One message; on the wire a list that starts with its name."""
+
+
+class Packed(msgspec.Struct, frozen=True, array_like=True):
+    """A tensor: `data` is its bytes, or the offset at which its `size` bytes lie in the window of
+    shared memory that goes with the message. BYTES are packed as in the V2 protocol."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | int
+    size: int
+
+
+# -- commands ----------------------------------------------------------------------------------
+
+
+class Start(_Message, frozen=True):
+    """The first command: what to load. `backend` "python" is a class in a file, any other one of
+    the registry's; `threads` are the cores it may use, `log_level` that from which on to log."""
+
+    model: str
+    backend: str
+    path: str
+    config: ModelConfig
+    threads: int
+    trust: bool
+    device: str
+    log_level: int
+
+
+class Run(_Message, frozen=True):
+    """Run a batch: inputs in the model's order, merged over requests of so many `rows` each; None
+    is an optional input that was left out. Large ones lie in the window of the slot."""
+
+    job: int
+    slot: int
+    method: str
+    inputs: list[Packed | None]
+    rows: list[int]
+    sessions: list[str]
+
+
+class Cancel(_Message, frozen=True):
+    """Nobody waits for a job any more; harmless after its end."""
+
+    job: int
+
+
+class Took(_Message, frozen=True):
+    """So many parts of a stream have gone on: as many more may come."""
+
+    job: int
+    parts: int
+
+
+class Answer(_Message, frozen=True):
+    """What came of an Ask: outputs by name, or the error; `last` ends a stream, without outputs."""
+
+    ask: int
+    outputs: dict[str, Packed]
+    error: InferdError | None = None
+    signature: Signature | None = None
+    last: bool = True
+
+
+class Close(_Message, frozen=True):
+    """Unload the model and end."""
+
+
+Command = Start | Run | Cancel | Took | Answer | Close
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+class TensorLine(msgspec.Struct, frozen=True, array_like=True):
+    """A TensorSpec; `shape` None is any."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] | None
+    optional: bool = False
+    labels: tuple[str, ...] = ()
+
+
+class WorkerTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model wants to be run; None where its author does not say.
+
+    `concurrency` is how many batches one worker takes at a time.
+    """
+
+    instances: int | None = None
+    concurrency: int = 1
+    timeout_s: float | None = None
+    memory_limit_mb: int | None = None
+    max_queue_delay_microseconds: int | None = None
+    depends: tuple[str, ...] = ()
+
+
+class Loaded(_Message, frozen=True):
+    """Commands are taken from now on: what the model is."""
+
+    platform: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[TensorLine, ...]
+    outputs: tuple[TensorLine, ...]
+    notes: tuple[str, ...]
+    steady: bool
+    terms: WorkerTerms
+    signature: Signature | None = None
+    explain: Signature | None = None
+    defaults: dict[str, Packed] = {}
+    """What stands for an optional input, for one item."""
+
+
+class Done(_Message, frozen=True):
+    """A job has ended: outputs of all requests but those in `errors`, merged, or where they cannot
+    be, `each` request's own. `kept` says that the model holds on to the inputs' memory."""
+
+    job: int
+    outputs: list[Packed]
+    errors: dict[int, InferdError]
+    each: list[list[Packed]] | None = None
+    kept: bool = False
+    run_ns: int = 0
+
+
+class Part(_Message, frozen=True):
+    """The next of a job's stream."""
+
+    job: int
+    outputs: list[Packed]
+
+
+class Ask(_Message, frozen=True):
+    """The model asks another one by its served name; with no method for that one's signature."""
+
+    ask: int
+    model: str
+    method: str
+    inputs: dict[str, Packed]
+    session: str
+    streams: bool
+
+
+class Forget(_Message, frozen=True):
+    """Nobody waits for an Ask any more."""
+
+    ask: int
+
+
+class Failed(_Message, frozen=True):
+    """The model could not be loaded; the last event."""
+
+    error: InferdError
+
+
+Event = Loaded | Done | Part | Ask | Forget | Failed | Logged
