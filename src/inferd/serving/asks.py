@@ -5,22 +5,20 @@ that came from outside. All calls on the loop's thread.
 from collections.abc import Callable
 
 from inferd.batching.queue import QueuedRequest
-from inferd.errors import InferdError
+from inferd.errors import InferdError, InvalidRequest
 from inferd.serving.served_model import ServedModel
 from inferd.serving.worker_seat import Seat
 from inferd.types.datatype import DATATYPES
 from inferd.types.inference import InferenceRequest, InferenceResponse
-from inferd.types.signature import Signature
-from inferd.types.tensor import Array, Tensor
+from inferd.types.tensor import Tensor
 from inferd.workers.memory import pack_inline, unpack
-from inferd.workers.messages import Answer, Ask, Forget
+from inferd.workers.messages import Answer, Ask, Forget, Packed
 
 Resolve = Callable[[str], ServedModel]
 
 
 class Asks:
-    """Questions that are open. A question is about one item: its tensors have no batch dimension,
-    nor have those of the answer."""
+    """Questions that are open."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
@@ -45,12 +43,13 @@ class Asks:
     def _ask(self, seat: Seat, key: tuple[int, int], ask: Ask) -> None:
         served = self._resolve(ask.model)
         signature = served.explain_signature if ask.method == "explain" else served.signature
-        if not ask.method or signature is None:
-            seat.send(Answer(ask.ask, {}, signature=served.signature))
+        if signature is None:
+            raise InvalidRequest(f"model '{ask.model}' has no method '{ask.method}'")
+        if ask.signature_only:
+            seat.send(Answer(ask.ask, {}, signature=signature))
             return
-        batched = served.description.max_batch_size > 0
         inputs = [
-            Tensor(name, DATATYPES[packed.datatype], _one(unpack(packed, None, False), batched))
+            Tensor(name, DATATYPES[packed.datatype], unpack(packed, None, False))
             for name, packed in ask.inputs.items()
         ]
         request = InferenceRequest(ask.model, "", inputs, session=ask.session, method=ask.method)
@@ -58,7 +57,7 @@ class Asks:
 
         def tell(response: InferenceResponse, last: bool) -> None:
             if seat.worker is worker:  # and not one that came after it
-                seat.send(_answer(ask.ask, response, signature, batched, last))
+                seat.send(Answer(ask.ask, _packed(response), last=last))
 
         def part(response: InferenceResponse) -> None:
             tell(response, False)
@@ -79,20 +78,5 @@ class Asks:
         self._open[key] = item
 
 
-def _one(array: Array, batched: bool) -> Array:
-    if batched:
-        return array[None]
-    return array if array.ndim else array.reshape(1)
-
-
-def _answer(
-    ask: int, response: InferenceResponse, signature: Signature, batched: bool, last: bool
-) -> Answer:
-    shapes = {argument.name: argument.shape for argument in signature.outputs}
-    outputs = {}
-    for tensor in response.outputs:
-        array = tensor.array[0] if batched else tensor.array
-        if not isinstance(array, type(tensor.array)) or shapes.get(tensor.name) == ():
-            array = tensor.array.reshape(())
-        outputs[tensor.name] = pack_inline(tensor.datatype, array)
-    return Answer(ask, outputs, last=last)
+def _packed(response: InferenceResponse) -> dict[str, Packed]:
+    return {t.name: pack_inline(t.datatype, t.array) for t in response.outputs}

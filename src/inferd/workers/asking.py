@@ -3,9 +3,10 @@ the other model's queue like any request. It refuses to know who asks and what i
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from queue import SimpleQueue
 
 from inferd.errors import BackendError
@@ -15,21 +16,20 @@ from inferd.types.tensor import Array
 from inferd.workers.memory import pack_inline, unpack
 from inferd.workers.messages import Answer, Ask, Event, Forget, Packed
 
-Arrays = dict[str, Array]
+Arrays = Mapping[str, Array]
 Take = Callable[[Answer], None]
 
 _DTYPE_NAMES = {kind.dtype: kind.name for kind in DATATYPES.values() if kind.name != "BF16"}
 
 
 class Asking:
-    """Asks, from any thread and any event loop; `inputs` and answers are tensors by name, answers
-    with their shapes as that model gives them. Raises what the other model's request ended in."""
+    """An Ask (`sdk/ask.py`) over a worker's socket, from any thread and any event loop."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._numbers = itertools.count(1)
         self._takers: dict[int, Take] = {}
-        self._signatures: dict[str, Signature] = {}
+        self._signatures: dict[tuple[str, str], Signature] = {}
         self._lock = threading.Lock()
 
     def answered(self, answer: Answer) -> None:
@@ -40,87 +40,73 @@ class Asking:
         if taker is not None:
             taker(answer)
 
-    def signature(self, model: str) -> Signature:
+    def signature(self, name: str, method: str = "predict") -> Signature:
         """What another model takes and gives; asked for once."""
-        known = self._signatures.get(model)
+        known = self._signatures.get((name, method))
         if known is None:
-            found = self._wait(model, "", {}, "").signature
+            answers: SimpleQueue[Answer] = SimpleQueue()
+            self._send(name, method, {}, "", answers.put, signature_only=True)
+            found = _good(answers.get()).signature
             assert found is not None
-            known = self._signatures[model] = found
+            known = self._signatures[name, method] = found
         return known
 
-    def call(
-        self, model: str, inputs: Arrays, method: str = "predict", session: str = ""
-    ) -> Arrays:
+    def call(self, name: str, inputs: Arrays, method: str, session: str) -> dict[str, Array]:
         """Ask and wait."""
-        return _outputs(self._wait(model, method, inputs, session))
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        self._send(name, method, inputs, session, answers.put)
+        return _outputs(answers.get())
 
-    async def acall(
-        self, model: str, inputs: Arrays, method: str = "predict", session: str = ""
-    ) -> Arrays:
+    async def acall(self, name: str, inputs: Arrays, method: str, session: str) -> dict[str, Array]:
         """Ask and await; leaving the wait cancels the request."""
-        async for outputs in self._astream(model, inputs, method, session, False):
-            return outputs
-        raise BackendError(f"'{model}' gave no answer")
+        async with contextlib.aclosing(
+            self._astream(name, inputs, method, session, False)
+        ) as answers:
+            async for outputs in answers:
+                return outputs
+        raise BackendError(f"'{name}' gave no answer")
 
-    def stream(
-        self, model: str, inputs: Arrays, method: str = "predict", session: str = ""
-    ) -> Iterator[Arrays]:
+    def stream(self, name: str, inputs: Arrays, session: str) -> Iterator[dict[str, Array]]:
         """Ask, and take what comes as it comes; leaving early cancels the request."""
         answers: SimpleQueue[Answer] = SimpleQueue()
-        ask = self._send(model, method, inputs, session, True, answers.put)
+        ask = self._send(name, "predict", inputs, session, answers.put, streams=True)
         try:
-            while True:
-                answer = answers.get()
-                if answer.last and answer.error is None:
-                    return
+            while not (answer := _good(answers.get())).last:
                 yield _outputs(answer)
         finally:
             self._forget(ask)
 
-    def astream(
-        self, model: str, inputs: Arrays, method: str = "predict", session: str = ""
-    ) -> AsyncIterator[Arrays]:
+    def astream(self, name: str, inputs: Arrays, session: str) -> AsyncIterator[dict[str, Array]]:
         """As `stream`."""
-        return self._astream(model, inputs, method, session, True)
+        return self._astream(name, inputs, "predict", session, True)
 
     async def _astream(
-        self, model: str, inputs: Arrays, method: str, session: str, streams: bool
-    ) -> AsyncIterator[Arrays]:
+        self, name: str, inputs: Arrays, method: str, session: str, streams: bool
+    ) -> AsyncGenerator[dict[str, Array], None]:
         loop = asyncio.get_running_loop()
         answers: asyncio.Queue[Answer] = asyncio.Queue()
 
         def take(answer: Answer) -> None:
             loop.call_soon_threadsafe(answers.put_nowait, answer)
 
-        ask = self._send(model, method, inputs, session, streams, take)
+        ask = self._send(name, method, inputs, session, take, streams=streams)
         try:
-            while True:
-                answer = await answers.get()
-                if streams and answer.last and answer.error is None:
-                    return
+            while not (answer := _good(await answers.get())).last:
                 yield _outputs(answer)
-                if not streams:
-                    return
+            if not streams:
+                yield _outputs(answer)
         finally:
             self._forget(ask)
 
-    def _wait(self, model: str, method: str, inputs: Arrays, session: str) -> Answer:
-        answers: SimpleQueue[Answer] = SimpleQueue()
-        self._send(model, method, inputs, session, False, answers.put)
-        answer = answers.get()
-        if answer.error is not None:
-            raise answer.error
-        return answer
-
     def _send(
-        self, model: str, method: str, inputs: Arrays, session: str, streams: bool, take: Take
-    ) -> int:
-        packed = {name: _packed(array) for name, array in inputs.items()}
+        self, name: str, method: str, inputs: Arrays, session: str, take: Take, *,
+        streams: bool = False, signature_only: bool = False,
+    ) -> int:  # fmt: skip
+        packed = {argument: _packed(array) for argument, array in inputs.items()}
         with self._lock:
             ask = next(self._numbers)
             self._takers[ask] = take
-        self._tell(Ask(ask, model, method, packed, session, streams))
+        self._tell(Ask(ask, name, method, packed, session, streams, signature_only))
         return ask
 
     def _forget(self, ask: int) -> None:
@@ -135,7 +121,11 @@ def _packed(array: Array) -> Packed:
     return pack_inline(kind, array)
 
 
-def _outputs(answer: Answer) -> Arrays:
+def _good(answer: Answer) -> Answer:
     if answer.error is not None:
         raise answer.error
-    return {name: unpack(packed, None, False) for name, packed in answer.outputs.items()}
+    return answer
+
+
+def _outputs(answer: Answer) -> dict[str, Array]:
+    return {name: unpack(packed, None, False) for name, packed in _good(answer).outputs.items()}

@@ -124,7 +124,8 @@ class AsyncJobs:
         self._runtime = runtime
         self._desk = Desk(runtime, memory)
         self._tell = tell
-        self._loop = asyncio.new_event_loop()
+        assert runtime.loop is not None
+        self._loop = runtime.loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
 

@@ -145,7 +145,7 @@ class Part(_Message, frozen=True):
 
 
 class Ask(_Message, frozen=True):
-    """The model asks another one by its served name; with no method for that one's signature."""
+    """The model asks another one by its served name, perhaps only for its signature."""
 
     ask: int
     model: str
@@ -153,6 +153,7 @@ class Ask(_Message, frozen=True):
     inputs: dict[str, Packed]
     session: str
     streams: bool
+    signature_only: bool = False
 
 
 class Forget(_Message, frozen=True):

@@ -2,6 +2,7 @@
 and then given jobs. It refuses to know sockets and memory.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +36,8 @@ class Runtime(Protocol):
 
     is_async: bool
     streams: bool
+    loop: asyncio.AbstractEventLoop | None
+    """That on which an asynchronous one was opened."""
 
     def loaded(self) -> Loaded:
         """What the model is."""
@@ -60,6 +63,7 @@ class BackendRuntime:
 
     is_async = False
     streams = False
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, start: Start) -> None:
         options = OpenOptions(start.threads, start.trust)

@@ -1,0 +1,148 @@
+"""A real server around models under test, as a process of its own on a free port.
+
+    def test_digits() -> None:
+        with inferd.testing.serve(Digits) as server:
+            assert server.predict(image=[0.0] * 64) == 4
+
+A class may also be tested without a server: make it, call `load` and `predict`.
+"""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from inferd.sdk.model import Model
+
+START_S: Final = 120.0
+
+_AT = re.compile(r"^inferd \S+ at (http://\S+)$")
+
+
+class ServerFailed(AssertionError):
+    """The server did not start, or answered with an error; the message has what it said."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TestServer:
+    """A server that runs; `models` are the names of those it was started for."""
+
+    __test__ = False  # to pytest: no tests in here
+
+    def __init__(self, process: "subprocess.Popen[str]", models: tuple[str, ...]) -> None:
+        self.url = ""
+        self.models = models
+        self.log: list[str] = []
+        """What it has said, line by line."""
+        self._process = process
+        self._started = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def predict(self, model: str = "", /, **arguments: Any) -> Any:
+        """The answer of a model, by default the first, to named arguments as plain JSON has them.
+
+        Raises ServerFailed with the server's error and its status.
+        """
+        response = self._post(model, arguments, "application/json")
+        return json.loads(_whole(response))
+
+    def stream(self, model: str = "", /, **arguments: Any) -> Iterator[Any]:
+        """The parts of a streamed answer, as they come; raises as `predict`."""
+        response = self._post(model, arguments, "text/event-stream")
+        if response.status != 200:
+            _whole(response)
+        event = ""
+        for line in response:
+            field, _, value = line.decode().rstrip("\r\n").partition(": ")
+            if field == "event":
+                event = value
+            elif field == "data" and event == "error":
+                raise ServerFailed(value)
+            elif field == "data" and event != "done":
+                yield json.loads(value)
+            elif not field:
+                event = ""
+
+    def stop(self) -> int:
+        """Stop it as an operator would; its exit status."""
+        self._process.terminate()
+        try:
+            return self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            self._reader.join()
+
+    def wait(self) -> None:
+        """Wait until it serves; raises ServerFailed with what it said."""
+        if not self._started.wait(START_S) or not self.url:
+            self.stop()
+            raise ServerFailed("the server did not start:\n" + "\n".join(self.log[-30:]))
+
+    def _post(self, model: str, arguments: dict[str, Any], accept: str) -> HTTPResponse:
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=START_S)
+        headers = {"content-type": "application/json", "accept": accept}
+        path = f"/models/{quote(model or self.models[0], safe='')}"
+        connection.request("POST", path, json.dumps(arguments), headers)
+        return connection.getresponse()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.log.append(line.rstrip("\n"))
+            if found := _AT.match(self.log[-1]):
+                self.url = found[1]
+                self._started.set()
+        self._started.set()
+
+
+@contextmanager
+def serve(*models: type[Model] | str | Path, options: tuple[str, ...] = ()) -> Iterator[TestServer]:
+    """Serve classes, or anything that `inferd serve` takes, while the context is open.
+
+    `options` are more arguments of the command line. Raises ServerFailed.
+    """
+    paths = [_path(model) for model in models]
+    command = [sys.executable, "-m", "inferd", "serve", *paths, "--http-port", "0", *options]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    server = TestServer(process, tuple(_name(model) for model in models))
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+def _path(model: type[Model] | str | Path) -> str:
+    if isinstance(model, type):
+        return f"{inspect.getfile(model)}:{model.__qualname__}"
+    return str(model)
+
+
+def _name(model: type[Model] | str | Path) -> str:
+    if isinstance(model, type):
+        return model.options.name
+    name, _, path = str(model).rpartition("=")
+    return name or Path(path).stem
+
+
+def _whole(response: HTTPResponse) -> bytes:
+    body = response.read()
+    if response.status != 200:
+        raise ServerFailed(f"{response.status}: {body.decode(errors='replace')}", response.status)
+    return body
