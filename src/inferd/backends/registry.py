@@ -26,7 +26,17 @@ LLM = "llm"
 """The backend of language models: inferd's own engine."""
 
 EXTRAS = {"onnxruntime": "onnx", LLM: "llm"}
+
+ISOLATED = frozenset({"python", "sklearn", "mlflow"})
+"""Backends that run in a worker process: their models hold Python's lock while they compute, or run
+code of their own."""
+
 ENTRY_POINT_GROUP = "inferd.backends"
+
+
+def isolated(name: str) -> bool:
+    """Whether a backend runs in a worker process where the model's configuration does not say."""
+    return name in ISOLATED
 
 
 def create_backend(name: str) -> Backend:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from inferd.backends.registry import LLM
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
-from inferd.repository.layout import ModelSource, scan
+from inferd.repository.layout import scan
+from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.memory import trim_memory
 from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
@@ -40,7 +41,7 @@ class ModelManager:
     def __init__(
         self, paths: tuple[Path, ...], cores: int, load_threads: int,
         engine_options: Mapping[str, object] = MappingProxyType({}),
-        progress: LoadProgress | None = None,
+        progress: LoadProgress | None = None, trust: bool = False,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -54,6 +55,7 @@ class ModelManager:
         self._optional: set[str] = set()
         self._paths = paths
         self._cores = cores
+        self._trust = trust
         self._engine_options = engine_options
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
@@ -243,6 +245,7 @@ class ModelManager:
         spec = LoadSpec(
             name, version, source.versions[version].path, source.backend, source.config,
             intra_op_threads(self._cores, source.config.instance_count), source.labels,
+            self._trust,
         )  # fmt: skip
         try:
             served = await self._load(spec)

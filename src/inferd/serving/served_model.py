@@ -19,6 +19,7 @@ from inferd.batching.queue import OnDone, QueuedRequest
 from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelWarmup, WarmupInput
 from inferd.errors import ConfigError, InferdError
 from inferd.observability.statistics import ModelStatistics
+from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import InstancePool
 from inferd.serving.validation import RequestValidator
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES
@@ -52,6 +53,8 @@ class LoadSpec:
     config: ModelConfig
     threads: int
     labels: dict[str, tuple[str, ...]]
+    trust: bool = False
+    """Whether the model may run code when it is read; the server's word, never a repository's."""
 
 
 class ServedModel:
@@ -174,8 +177,9 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     Raises BackendError or ConfigError; then nothing stays behind.
     """
     start_ns = _clock_ns()
+    check_content(spec.path, spec.backend)
     backend = create_backend(spec.backend)
-    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads))
+    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads, spec.trust))
     instances: list[ModelInstance] = []
     lanes: list[ModelInstance] = []
     try:
