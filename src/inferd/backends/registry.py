@@ -19,6 +19,7 @@ BACKENDS = {
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",
+    "sklearn": "inferd.backends.sklearn:SklearnBackend",
 }
 """Name of a backend to `module:class`."""
 
