@@ -24,8 +24,9 @@ _TEXT_KINDS = "OUS"
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What goes in. `names` are those of a pandas frame, () for an array of `count` columns, -1
-    any. `texts` are the columns that hold text, by name, or by position where there are none; `samples` a value that each column has
-    seen, where that is known. `plain_text` is a model of one text a row, without a table."""
+    any. `texts` are the columns that hold text, by name or, without names, by position; `samples`
+    a value that each column has seen, where that is known. `plain_text` is a model of one text a
+    row, without a table."""
 
     count: int
     names: tuple[str, ...] = ()
