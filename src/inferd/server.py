@@ -83,7 +83,9 @@ class Server:
         engine = dict(config.engine)
         if config.threads:
             engine["threads"] = config.threads
-        self.manager = ModelManager(paths, cores, config.model_load_thread_count, engine, progress)
+        self.manager = ModelManager(
+            paths, cores, config.model_load_thread_count, engine, progress, config.trust
+        )
         self.data = DataPlane(self.manager, config.strict_readiness)
         self.control = ControlPlane(self.manager, config)
         most = config.http_max_input_size
@@ -166,8 +168,9 @@ class Server:
             raise ConfigError(f"no server without its models:\n{reasons}")
         if nothing:
             raise ConfigError(
-                f"no models in {', '.join(self._config.paths)}; expected .onnx files, "
-                "<model>/<version>/model.onnx, or a language model's config.json and *.safetensors"
+                f"no models in {', '.join(self._config.paths)}; expected files such as .onnx or "
+                ".skops, <model>/<version>/model.onnx, or a folder of MLflow, Hugging Face or "
+                "TensorFlow"
             )
 
     def _models(

@@ -4,7 +4,7 @@ import pytest
 
 from inferd.config.model import NOT_YET, ModelConfig, in_field_names, without_defaults
 from inferd.errors import ConfigError
-from inferd.repository.layout import decode_model_config
+from inferd.repository.model_config import decode_model_config
 
 FILE = "config.yaml"
 

@@ -7,7 +7,9 @@ import pytest
 from backends.onnx_models import write
 from inferd.config.model import ModelDynamicBatching
 from inferd.errors import ConfigError
-from inferd.repository.layout import ModelSource, decode_model_config, scan
+from inferd.repository.layout import scan
+from inferd.repository.model_config import decode_model_config
+from inferd.repository.source import ModelSource
 
 OUTPUT = "output: [{name: y, data_type: TYPE_FP32, dims: [3], label_filename: %s}]\n"
 
@@ -105,9 +107,9 @@ def test_folders_that_hold_no_model_are_ignored(tmp_path: Path) -> None:
 def test_a_path_that_holds_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         found(tmp_path / "missing")
-    (tmp_path / "model.pt").write_bytes(b"x")
+    (tmp_path / "model.weights").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"not a model file that inferd knows \(\.onnx, "):
-        found(tmp_path / "model.pt")
+        found(tmp_path / "model.weights")
 
 
 def test_two_models_of_one_name_are_served_neither(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ BACKENDS = {
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",
+    "sklearn": "inferd.backends.sklearn:SklearnBackend",
 }
 """Name of a backend to `module:class`."""
 
@@ -26,11 +27,17 @@ LLM = "llm"
 """The backend of language models: inferd's own engine."""
 
 EXTRAS = {"onnxruntime": "onnx", LLM: "llm"}
+
 ISOLATED = frozenset({"python", "sklearn", "mlflow"})
-"""Backends that run in processes of their own unless a configuration says otherwise: they hold the
-GIL while they compute, or run what a file tells them to."""
+"""Backends that run in a worker process: their models hold Python's lock while they compute, or run
+code of their own."""
 
 ENTRY_POINT_GROUP = "inferd.backends"
+
+
+def isolated(name: str, config: ModelConfig) -> bool:
+    """Whether a model runs in worker processes."""
+    return name in ISOLATED if config.isolation == "auto" else config.isolation == "process"
 
 
 def create_backend(name: str) -> Backend:
@@ -44,13 +51,6 @@ def create_backend(name: str) -> Backend:
             raise ConfigError(f"unknown backend '{name}'; known are: {known}", field="backend")
     make: Callable[[], Backend] = _imported(name, target)
     return make()
-
-
-def is_isolated(name: str, config: ModelConfig) -> bool:
-    """Whether a model runs in processes of its own."""
-    if config.isolation != "auto":
-        return config.isolation == "process"
-    return name in ISOLATED
 
 
 def open_language_model(

@@ -51,9 +51,7 @@ class RowModel:
         self, name: str, predict: Predict, features: int, datatype: DataType, config: ModelConfig,
         threads: int, labels: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        for group in config.instance_group:
-            if group.kind == "KIND_GPU":
-                raise ConfigError(f"{name} runs on the CPU here", field="instance_group.kind")
+        refuse_gpu(name, config)
         self._name = name
         self._predict: Predict | None = predict
         self._dtype = datatype.dtype
@@ -79,6 +77,13 @@ class RowModel:
     def close(self) -> None:
         """Let go of the model."""
         self._predict = None
+
+
+def refuse_gpu(name: str, config: ModelConfig) -> None:
+    """Raises ConfigError for a configuration that wants a GPU."""
+    for group in config.instance_group:
+        if group.kind == "KIND_GPU":
+            raise ConfigError(f"{name} runs on the CPU here", field="instance_group.kind")
 
 
 def unreadable(name: str, path: Path, error: Exception) -> BackendError:

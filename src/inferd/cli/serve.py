@@ -11,8 +11,9 @@ from inferd.cli.options import load_from, server_options
 @server_options
 @click.pass_context
 def serve(context: click.Context, /, **_: object) -> None:  # the rest is read by `load_from`
-    """Serve the models at PATH...: .onnx files, folders of them, language models (folders with
-    config.json and *.safetensors), or model repositories.
+    """Serve the models at PATH...: files (.onnx, .pt2, .keras, .skops, .json of XGBoost and more),
+    folders of them, what frameworks save as folders (SavedModel, MLflow, Hugging Face), model
+    repositories, and models written in Python (app.py, app.py:Class). NAME=PATH chooses the name.
 
     Every option can also be set as INFERD_<OPTION> in the environment, or in a file named by
     --config; the command line wins over the environment, and that over the file.

@@ -16,6 +16,7 @@ from inferd.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
+Isolation = Literal["auto", "thread", "process"]
 TypeName = Literal[
     "TYPE_BOOL", "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8",
     "TYPE_INT16", "TYPE_INT32", "TYPE_INT64", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_STRING",
@@ -141,6 +142,14 @@ class ModelConfig(_Config, frozen=True):
     dimension is free on every input and output, no batching where it is not. `dynamic_batching`
     None means the defaults of ModelDynamicBatching. `engine` is what is said of a language model's
     EngineConfig (`engine.py`), which may also stand in `parameters`, as Triton has it.
+
+    The last five are inferd's own, and about where a model runs that has, or may have, a worker
+    process. `isolation` auto is a process for what holds Python's lock or runs code of its own,
+    and the server's process for the rest. A run may take `timeout_secs` before its worker is taken
+    for hung and ended; None is the default of the model's kind, 0 no limit. `memory_limit_mb` is
+    for one worker, 0 is no limit. `python` is an interpreter, or the folder of an environment, that
+    runs the model, and `requirements` are packages, as pip is told them, for an environment of its
+    own. A Python model may say them as keywords of its class instead; what is said here wins.
     """
 
     name: str = ""
@@ -157,11 +166,11 @@ class ModelConfig(_Config, frozen=True):
     parameters: dict[str, Any] = {}
     engine: dict[str, Any] = {}
     required: bool = True
-    isolation: Literal["auto", "thread", "process"] = "auto"
-    timeout_secs: Annotated[float, Meta(gt=0)] | None = None
+    isolation: Isolation = "auto"
+    timeout_secs: Annotated[float, Meta(ge=0)] | None = None
     memory_limit_mb: Count = 0
     python: str = ""
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[Name, ...] = ()
 
     @property
     def instance_count(self) -> int:

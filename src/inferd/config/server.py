@@ -24,8 +24,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     paths: Annotated[
         tuple[str, ...],
         Meta(
-            description="What to serve: an .onnx file, a folder of them, a language model's "
-            "folder, or a model repository."
+            description="What to serve, NAME=PATH to choose its name: a model's file or folder, a "
+            "folder of them, a model repository, or app.py:Class."
         ),
     ] = ()
     host: Annotated[
@@ -60,6 +60,21 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     repository_poll_secs: Annotated[
         Seconds, Meta(description="Seconds between two looks at the repository in poll mode.")
     ] = 15.0
+    trust: Annotated[
+        bool,
+        Meta(
+            description="Allow models that run code of their own when they are read: pickles, "
+            "joblib, code from a model's folder. Off, since whoever made such a file is then the "
+            "server's user."
+        ),
+    ] = False
+    reload: Annotated[
+        bool,
+        Meta(
+            description="Watch Python sources and model files, and reload what changes; for "
+            "development."
+        ),
+    ] = False
     model_load_thread_count: Annotated[
         Count, Meta(description="How many models load at the same time.")
     ] = 4

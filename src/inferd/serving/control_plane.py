@@ -5,7 +5,8 @@ import logging
 
 from inferd.config.server import ServerConfig
 from inferd.errors import InferdError, ModelUnavailable
-from inferd.repository.layout import ModelSource, decode_model_config
+from inferd.repository.model_config import decode_model_config
+from inferd.repository.source import ModelSource
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_model import ServedModel
 from inferd.types.model import ModelReadyState, ModelStatus

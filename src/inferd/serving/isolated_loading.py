@@ -9,6 +9,7 @@ from functools import partial
 
 from inferd.backends.base import ModelDescription
 from inferd.errors import InferdError
+from inferd.repository.formats import check_content
 from inferd.serving.asks import Asks
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.worker_pool import WorkerPool
@@ -30,6 +31,7 @@ async def load_isolated(spec: LoadSpec, asks: Asks) -> ServedModel:
     """Load a model into processes of its own; raises InferdError, then nothing stays behind."""
     start_ns = _clock_ns()
     loop = asyncio.get_running_loop()
+    await asyncio.to_thread(check_content, spec.path, spec.backend)
     python = await asyncio.to_thread(python_of, spec.config)
     culprits = Culprits()
 

@@ -13,6 +13,7 @@ from inferd.backends.registry import create_backend
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
 from inferd.errors import ConfigError, InferdError
+from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import InstancePool
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES
@@ -36,6 +37,7 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     Raises BackendError or ConfigError; then nothing stays behind.
     """
     start_ns = _clock_ns()
+    check_content(spec.path, spec.backend)
     backend = create_backend(spec.backend)
     model = backend.open(spec.path, spec.config, OpenOptions(spec.threads, spec.trust))
     instances: list[ModelInstance] = []

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from inferd.backends.registry import LLM, is_isolated
+from inferd.backends.registry import LLM, isolated
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
-from inferd.repository.layout import ModelSource, scan
+from inferd.repository.layout import scan
+from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.asks import Asks
 from inferd.serving.isolated_loading import load_isolated
@@ -43,7 +44,7 @@ class ModelManager:
     def __init__(
         self, paths: tuple[Path, ...], cores: int, load_threads: int,
         engine_options: Mapping[str, object] = MappingProxyType({}),
-        progress: LoadProgress | None = None,
+        progress: LoadProgress | None = None, trust: bool = False,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -57,6 +58,7 @@ class ModelManager:
         self._optional: set[str] = set()
         self._paths = paths
         self._cores = cores
+        self._trust = trust
         self._engine_options = engine_options
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
@@ -247,6 +249,7 @@ class ModelManager:
         spec = LoadSpec(
             name, version, source.versions[version].path, source.backend, source.config,
             intra_op_threads(self._cores, source.config.instance_count), source.labels,
+            self._trust,
         )  # fmt: skip
         try:
             served = await self._load(spec)
@@ -278,7 +281,7 @@ class ModelManager:
     async def _load(self, spec: LoadSpec) -> Served:
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
-        if is_isolated(spec.backend, spec.config):
+        if isolated(spec.backend, spec.config):
             return await load_isolated(spec, self._asks)
         loop = asyncio.get_running_loop()
         return await self._off_loop(lambda: load_model(spec, loop))

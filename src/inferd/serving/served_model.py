@@ -8,7 +8,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class LoadSpec:
     threads: int
     labels: dict[str, tuple[str, ...]]
     trust: bool = False
+    """Whether the model may run code when it is read; the server's word, never a repository's."""
 
 
 class ModelRunner(BatchRunner, Protocol):
@@ -90,12 +91,8 @@ class ServedModel:
         self.config = spec.config
         self.description: ModelDescription = description
         self.outputs = tuple(
-            TensorSpec(
-                o.name, o.datatype, o.shape, labels=spec.labels.get(o.name, o.labels),
-                any_shape=o.any_shape,
-            )
-            for o in description.outputs
-        )  # fmt: skip
+            replace(o, labels=spec.labels.get(o.name, o.labels)) for o in description.outputs
+        )
         batched = description.max_batch_size > 0
         self.signature = description.signature or tensor_signature(
             description.inputs, self.outputs, batched

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from inferd.config.model import ModelConfig
-from inferd.repository.layout import Fingerprint
+from inferd.repository.source import Fingerprint
 from inferd.serving.served_llm import ServedLLM
 from inferd.serving.served_model import ServedModel
 from inferd.types.model import ModelReadyState, ModelStatus

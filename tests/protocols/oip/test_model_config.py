@@ -5,7 +5,7 @@ import pytest
 from backends.onnx_models import identity, write
 from fakes import on_loop
 from inferd.protocols.oip.model_config import model_config
-from inferd.repository.layout import decode_model_config
+from inferd.repository.model_config import decode_model_config
 from inferd.serving.model_manager import ModelManager
 
 FULL = """
