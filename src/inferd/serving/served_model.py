@@ -77,7 +77,7 @@ class ServedModel:
             replace(o, labels=spec.labels.get(o.name, o.labels)) for o in model.description.outputs
         )
         self.signature = model.description.signature or tensor_signature(
-            model.description.inputs, self.outputs, model.description.max_batch_size > 0
+            model.description.inputs, self.outputs, model.description.max_batch_size
         )
         self.statistics = ModelStatistics()
         self.statistics.load_ns = load_ns
