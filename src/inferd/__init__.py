@@ -1,5 +1,44 @@
-"""inferd: one inference server for every model."""
+"""inferd: one inference server for every model.
+
+What a model author imports is here, and loaded when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inferd.errors import InvalidRequest
+    from inferd.sdk.annotations import Field, Shape
+    from inferd.sdk.depends import depends
+    from inferd.sdk.model import Model
+    from inferd.sdk.session import Session
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Field",
+    "InvalidRequest",
+    "Model",
+    "Session",
+    "Shape",
+    "__version__",
+    "depends",
+]
+
+_HOMES = {
+    "Field": "inferd.sdk.annotations",
+    "InvalidRequest": "inferd.errors",
+    "Model": "inferd.sdk.model",
+    "Session": "inferd.sdk.session",
+    "Shape": "inferd.sdk.annotations",
+    "depends": "inferd.sdk.depends",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'inferd' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -93,9 +93,8 @@ class ServedModel:
         self.outputs = tuple(
             replace(o, labels=spec.labels.get(o.name, o.labels)) for o in description.outputs
         )
-        batched = description.max_batch_size > 0
         self.signature = description.signature or tensor_signature(
-            description.inputs, self.outputs, batched
+            description.inputs, self.outputs, description.max_batch_size
         )
         self.explain_signature = loaded.explain
         self.statistics = ModelStatistics()
@@ -108,6 +107,7 @@ class ServedModel:
         )
         self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
         if loaded.explain is not None:
+            batched = description.max_batch_size > 0
             inputs = signature_specs(loaded.explain.inputs, batched)
             outputs = signature_specs(loaded.explain.outputs, batched)
             validator = RequestValidator(spec.name, inputs, outputs, description.max_batch_size)

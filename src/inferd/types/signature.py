@@ -27,7 +27,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     a form other than `tensor` has (). In its tensor, an item of a model that batches has a batch
     dimension before `shape`; without batching a tensor of shape () is sent as [1]. `schema` is the
     JSON schema of an item (2020-12, with its own $defs). `default` is the JSON text of what stands
-    for an argument that is left out, None for one that is required.
+    for an argument that is left out, None for one that is required; `null` of a form other than
+    `json` has no tensor: the argument stays out.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
     `bare` says that the only result is the answer itself rather than a field of it; `streams` that
     an answer is a stream of results; `sessions` that the model keeps state for each session.
+    With a `max_batch_size` of 1 or more its tensors have a batch dimension.
     """
 
     inputs: tuple[Argument, ...]
@@ -52,6 +54,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     streams: bool = False
     sessions: bool = False
     description: str = ""
+    max_batch_size: int = 0
 
 
 def signature_specs(arguments: tuple[Argument, ...], batched: bool) -> tuple[TensorSpec, ...]:
@@ -71,12 +74,13 @@ def _tensor_shape(argument: Argument, batched: bool) -> tuple[int, ...]:
 
 
 def tensor_signature(
-    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], batched: bool
+    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], max_batch_size: int
 ) -> Signature:
     """That of a model of which only its tensors are known; shapes as in ModelDescription."""
     return Signature(
-        inputs=tuple(_argument(spec, batched) for spec in inputs),
-        outputs=tuple(_argument(spec, batched) for spec in outputs),
+        inputs=tuple(_argument(spec, max_batch_size > 0) for spec in inputs),
+        outputs=tuple(_argument(spec, max_batch_size > 0) for spec in outputs),
+        max_batch_size=max_batch_size,
     )
 
 
