@@ -69,6 +69,10 @@ class CallCodec:
         ]
         self._bare = signature.bare and len(signature.outputs) == 1
 
+    def is_optional(self, name: str) -> bool:
+        """Whether a call may leave an argument out."""
+        return any(e.optional for e in self._entries if e.argument.name == name)
+
     # -- in --------------------------------------------------------------------------------------
 
     def decode(self, body: bytes) -> tuple[list[Tensor], bool]:
