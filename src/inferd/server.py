@@ -27,6 +27,7 @@ from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
+from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.memory import keep_trim_threshold
@@ -92,6 +93,7 @@ class Server:
             InferRoute(self.data, most),
             CallRoute(self.data, most),
             GenerationRoute(self.data, most),
+            WebSocketRoute(self.data, most),
         )
         app = create_app(self.data, self.control, self._render_metrics, most)
         self.listener = HttpListener(
