@@ -1,4 +1,4 @@
-"""A model that streams, behind a real plane and a real listener; its stream is in a test's hands."""
+"""A model that streams, behind a real plane and a real listener; its stream is the test's."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -152,7 +152,7 @@ class CallCodec:
         for (result, write), tensor in zip(self._outputs, tensors, strict=True):
             array = tensor.array
             if self.batched:
-                parts.append(write(array[0] if single and len(array) == 1 else array))
+                parts.append(write(array[0, ...] if single and len(array) == 1 else array))
             else:
                 lone = result.shape == () and array.shape == (1,)
                 parts.append(write(array.reshape(()) if lone else array))
@@ -185,7 +185,7 @@ def _lone(entry: _Entry, value: Any) -> Tensor:
 
 def _batch(entry: _Entry, value: Any, rows: int) -> Tensor:
     if not is_list(value):
-        value = orjson.loads(value) if type(value) is RawText else value
+        value = orjson.loads(bytes(value)) if type(value) is RawText else value
         wrong(entry.argument.name, f"a list of {rows} items, as the other arguments are", value)
     array = entry.reader.read_items(value)
     if len(array) != rows:
