@@ -22,10 +22,12 @@ from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
 from inferd.protocols.http.app import RequestRouter, create_app
+from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
+from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.memory import keep_trim_threshold
@@ -89,10 +91,15 @@ class Server:
         self.data = DataPlane(self.manager, config.strict_readiness)
         self.control = ControlPlane(self.manager, config)
         most = config.http_max_input_size
-        infer, generation = InferRoute(self.data, most), GenerationRoute(self.data, most)
+        direct = (
+            InferRoute(self.data, most),
+            CallRoute(self.data, most),
+            GenerationRoute(self.data, most),
+            WebSocketRoute(self.data, most),
+        )
         app = create_app(self.data, self.control, self._render_metrics, most)
         self.listener = HttpListener(
-            RequestRouter(infer, generation, app),
+            RequestRouter(app, *direct),
             HttpLimits(
                 max_body_bytes=config.http_max_input_size,
                 head_timeout_s=config.http_header_timeout_secs,

@@ -63,7 +63,7 @@ def test_odd_model_names_are_not_found(server: RunningServer, name: str) -> None
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v2/", "/v2/nope", "/v2/models", "/v2/models/mlp/nope", "/v2/models//infer",
+    ["/nope", "/v1", "/v2/", "/v2/nope", "/v2/models", "/v2/models/mlp/nope", "/v2/models//infer",
      "/v2/models/mlp/infer/", "//v2", "/v2/models/mlp/versions/"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -1,6 +1,7 @@
 """The ASGI application of the cold routes, and the handler that sends each request its way."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,13 +11,14 @@ from starlette.routing import Route
 
 from inferd.errors import InvalidRequest
 from inferd.protocols.http.asgi import AsgiApp, AsgiExchange
+from inferd.protocols.http.call.routes import CallRoutes, called_by_name
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
+from inferd.protocols.http.console import console_routes
 from inferd.protocols.http.docs import docs_page
 from inferd.protocols.http.errors import error_body
-from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.oip.routes import OipRoutes, json_response
 from inferd.protocols.http.openai.errors import openai_error_body
-from inferd.protocols.http.openai.routes import PREFIXES, GenerationRoute, OpenAIRoutes
+from inferd.protocols.http.openai.routes import PREFIXES, OpenAIRoutes
 from inferd.protocols.http.openapi import openapi_document
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
@@ -29,21 +31,24 @@ RenderMetrics = Callable[[], bytes]
 def create_app(
     data: DataPlane, control: ControlPlane, metrics: RenderMetrics, max_body_bytes: int
 ) -> AsgiApp:
-    """Every route but inference and generation."""
+    """Every route but inference, calls and generation."""
 
     async def metrics_page(request: Request) -> Response:
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(request: Request) -> Response:
-        return json_response(openapi_document())
+        return json_response(openapi_document(called_by_name(data, control)))
 
     async def docs(request: Request) -> Response:
-        return Response(docs_page(openapi_document()), media_type="text/html; charset=utf-8")
+        page = docs_page(openapi_document(called_by_name(data, control)))
+        return Response(page, media_type="text/html; charset=utf-8")
 
     app = Starlette(
         routes=[
             *OipRoutes(data, control).routes(),
             *OpenAIRoutes(data, max_body_bytes).routes(),
+            *CallRoutes(data, control).routes(),
+            *console_routes(),
             Route("/metrics", metrics_page),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
@@ -66,17 +71,27 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
-class RequestRouter:
-    """Inference and generation take the direct path, all else goes to the ASGI application."""
+class DirectRoute(Protocol):
+    """A route that answers without a framework."""
 
-    def __init__(self, infer: InferRoute, generation: GenerationRoute, app: AsgiApp) -> None:
-        self._infer = infer
-        self._generation = generation
+    def handler(self, head: RequestHead) -> Handler | None:
+        """How to answer a request with such a head; None for one that is not for this route."""
+
+
+class RequestRouter:
+    """Inference, calls and generation take a direct path, all else goes to the ASGI application."""
+
+    def __init__(self, app: AsgiApp, *direct: DirectRoute) -> None:
         self._app = app
+        self._direct = direct
 
     def __call__(self, head: RequestHead) -> Handler:
         """A Route."""
-        return self._infer.handler(head) or self._generation.handler(head) or self._start_asgi
+        for route in self._direct:
+            handler = route.handler(head)
+            if handler is not None:
+                return handler
+        return self._start_asgi
 
     def _start_asgi(self, connection: HttpConnection, request: HttpRequest) -> Exchange:
         sent = request.head.fields.get(b"x-request-id")

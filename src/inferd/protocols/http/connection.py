@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from inferd.protocols.http.errors import REASONS, error_body
 from inferd.protocols.http.reader import RequestReader
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
+from inferd.protocols.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from inferd.protocols.http.listener import HttpListener
@@ -26,9 +27,9 @@ MAX_PIPELINED_BYTES = 1 << 20
 
 JSON = b"application/json"
 
-IDLE, HEAD, BODY, ANSWER, STUCK, LINGER = range(6)
+IDLE, HEAD, BODY, ANSWER, STUCK, LINGER, UPGRADED = range(7)
 """Stages of a connection: waiting, reading a head, reading a body, answering, answering a client
-that reads too slowly, and closed by us but not yet by the client."""
+that reads too slowly, closed by us but not yet by the client, and handed over to a Tunnel."""
 
 
 class Exchange(Protocol):
@@ -50,7 +51,8 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead_bytes", "_ended", "_exchange", "_listener", "_pipeline", "_pumping", "_reader",
-        "_reading", "_request", "_resumed", "_transport", "closed", "peer", "since_s", "stage",
+        "_reading", "_request", "_resumed", "_transport", "_tunnel", "closed", "peer", "since_s",
+        "stage",
     )  # fmt: skip
 
     def __init__(self, listener: "HttpListener") -> None:
@@ -65,6 +67,7 @@ class HttpConnection(asyncio.Protocol):
         self._reading = True
         self._ended = False
         self._resumed: asyncio.Event | None = None
+        self._tunnel: Tunnel | None = None
         self.peer: Any = None
         self.closed = False
         self.stage = IDLE
@@ -91,6 +94,9 @@ class HttpConnection(asyncio.Protocol):
                 return
         elif self._ended:
             return
+        elif self._tunnel is not None:
+            self._tunnel.receive(data)
+            return
         reader = self._reader
         fresh = not reader.in_message
         if fresh or reader.in_body:
@@ -112,6 +118,8 @@ class HttpConnection(asyncio.Protocol):
         self._pipeline = None
         if exchange is not None:
             exchange.cancel()
+        if self._tunnel is not None:
+            self._tunnel.lost()
         if self._resumed is not None:
             self._resumed.set()
 
@@ -120,6 +128,8 @@ class HttpConnection(asyncio.Protocol):
         self._resumed = asyncio.Event()
         self.stage = STUCK
         self.since_s = self._listener.now_s
+        if self._tunnel is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -129,6 +139,10 @@ class HttpConnection(asyncio.Protocol):
         self.since_s = self._listener.now_s
         if self._ended:
             self.stage = LINGER
+        elif self._tunnel is not None:
+            self.stage = UPGRADED
+            if self._reading:
+                self._transport.resume_reading()
         elif self._request is not None:
             self.stage = ANSWER
         else:
@@ -213,16 +227,55 @@ class HttpConnection(asyncio.Protocol):
         if self._request is request:
             self._exchange = exchange
 
+    # -- another protocol ------------------------------------------------------------------------
+
+    def upgrade(self, tunnel: Tunnel, answer: bytes) -> None:
+        """Send `answer` to the current request; all that comes from now on is the tunnel's."""
+        if self.closed:
+            return
+        self._transport.write(answer)
+        self._listener.answered(101, self._request, self.peer)
+        self._request = None
+        self._pipeline = None
+        self._tunnel = tunnel
+        self.stage = UPGRADED if self._resumed is None else STUCK
+        self.hold(False)
+        rest = self._reader.rest
+        if rest:
+            tunnel.receive(rest)
+
+    def hold(self, held: bool) -> None:
+        """Read nothing more of an upgraded connection for now, or go on."""
+        if self.closed or self._reading != held:
+            return
+        self._reading = not held
+        if held:
+            self._transport.pause_reading()
+        elif self._resumed is None:
+            self._transport.resume_reading()
+
+    def hang_up(self) -> None:
+        """Close an upgraded connection, once what was written is sent."""
+        self._ended = True
+        self.stage = LINGER
+        self.since_s = self._listener.now_s
+        if not self.closed:
+            self._transport.close()
+
     # -- ending ----------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """Whether a request is being answered, or its body is on its way."""
+        if self._tunnel is not None:
+            return self._tunnel.busy
         return self._request is not None or bool(self._pipeline) or self._reader.in_body
 
     def close_if_idle(self) -> None:
         """Close a connection that waits for a request."""
-        if not self.closed and not self.busy:
+        if self._tunnel is not None:
+            self._tunnel.drain()
+        elif not self.closed and not self.busy:
             self._transport.close()
 
     def reject(self, status: int, message: str) -> None:
@@ -304,7 +357,7 @@ class HttpConnection(asyncio.Protocol):
     def _rest(self) -> None:
         """Everything that came is answered: what now?"""
         reader = self._reader
-        if self._ended or self.closed:
+        if self._ended or self.closed or self._tunnel is not None:
             return
         if not self._reading:
             self._reading = True

@@ -22,9 +22,10 @@ STATUS_OF: dict[str, int] = {
 }
 
 REASONS: dict[int, bytes] = {
-    200: b"OK", 400: b"Bad Request", 404: b"Not Found", 405: b"Method Not Allowed",
+    101: b"Switching Protocols", 200: b"OK", 400: b"Bad Request",
+    403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
     408: b"Request Timeout", 413: b"Content Too Large", 415: b"Unsupported Media Type",
-    417: b"Expectation Failed", 429: b"Too Many Requests",
+    417: b"Expectation Failed", 426: b"Upgrade Required", 429: b"Too Many Requests",
     431: b"Request Header Fields Too Large", 499: b"Client Closed Request",
     500: b"Internal Server Error", 501: b"Not Implemented", 503: b"Service Unavailable",
     504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",

@@ -28,7 +28,8 @@ class RequestReader:
 
     __slots__ = (
         "_body_bytes", "_chunks", "_done", "_framing_bytes", "_head_bytes", "_headers", "_limits",
-        "_parser", "_target", "expects_continue", "in_body", "in_message", "rejection", "upgraded",
+        "_parser", "_target", "expects_continue", "in_body", "in_message", "rejection", "rest",
+        "upgraded",
     )  # fmt: skip
 
     def __init__(self, limits: HttpLimits) -> None:
@@ -37,7 +38,10 @@ class RequestReader:
         self.expects_continue = False
         """The client waits for a sign before it sends the body."""
         self.upgraded = False
-        """The client wants another protocol: its last request is answered as it stands."""
+        """The client wants another protocol: its last request is answered as it stands, unless
+        the connection is handed over to that protocol."""
+        self.rest = b""
+        """What came behind a request for another protocol."""
         self.rejection: tuple[int, str] | None = None
         self._limits = limits
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -57,8 +61,9 @@ class RequestReader:
         was_in_body = self.in_body
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
             self.upgraded = True
+            self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             self._reject(400, f"malformed HTTP request: {error}")
         if self.in_message:

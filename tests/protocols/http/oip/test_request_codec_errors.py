@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from inferd.errors import InferdError, InvalidRequest, Unsupported
-from inferd.protocols.http.oip.request_codec import check_depth, decode_request
+from inferd.protocols.depth import check_depth
+from inferd.protocols.http.oip.request_codec import decode_request
 from protocols.http.oip.test_request_codec import nested
 from protocols.http.oip.wire import body, given
 

@@ -154,7 +154,7 @@ class Toy:
         control = ControlPlane(self.manager, ServerConfig())
         app = create_app(self.plane, control, lambda: b"", MAX_BODY)
         infer, generation = InferRoute(self.plane, MAX_BODY), GenerationRoute(self.plane, MAX_BODY)
-        self.listener = HttpListener(RequestRouter(infer, generation, app), HttpLimits())
+        self.listener = HttpListener(RequestRouter(app, infer, generation), HttpLimits())
         host, port = await self.listener.start("127.0.0.1", 0)
         self.address = (host, port)
         self.client = httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20.0)

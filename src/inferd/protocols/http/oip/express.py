@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 
 from inferd.errors import InferdError
+from inferd.protocols.depth import MAX_DEPTH
 from inferd.protocols.http.compression import MIN_COMPRESS_BYTES, choose_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
-from inferd.protocols.http.oip.request_codec import MAX_DEPTH
 from inferd.protocols.http.oip.response_codec import single_row_head
 from inferd.protocols.http.request import HttpRequest
 from inferd.protocols.http.request_id import request_id

@@ -21,6 +21,7 @@ from inferd.protocols.http.compression import (
     decompress,
 )
 from inferd.protocols.http.connection import Handler, HttpConnection
+from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.http.oip.express import ExpressLane
 from inferd.protocols.http.oip.raw_request import decode_raw
@@ -38,8 +39,6 @@ _MAX_LANES = 4096
 
 OFFLOAD_BYTES = 256 * 1024
 """JSON larger than this is decoded, and answers larger than this compressed, on a thread."""
-
-DEADLINE_HEADER = b"x-request-timeout-ms"
 
 _NOT_EXPRESS = {b"inference-header-content-length", b"content-encoding", DEADLINE_HEADER}
 """Headers that change how a request is read, or how long it may take."""
@@ -149,7 +148,7 @@ class InferExchange:
         request, self._form = decoded
         deadline = self._headers.get(DEADLINE_HEADER)
         if deadline is not None:
-            request.deadline_ns = time.perf_counter_ns() + _deadline_ns(deadline)
+            request.deadline_ns = time.perf_counter_ns() + deadline_ns(deadline)
         self._item = self._route.plane.submit(request, self.answer)
 
     def _decode_on_thread(
@@ -244,16 +243,3 @@ def _header_length(text: bytes) -> int:
             f"'{text.decode('latin-1')}'"
         )
     return int(text)
-
-
-def _deadline_ns(text: bytes) -> int:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e9:
-        raise InvalidRequest(
-            f"{DEADLINE_HEADER.decode()} must be a positive number of milliseconds, got "
-            f"'{text.decode('latin-1')}'"
-        )
-    return int(value * 1e6)

@@ -14,19 +14,16 @@ import msgspec
 import numpy as np
 
 from inferd.errors import InvalidRequest, Unsupported
+from inferd.protocols.depth import MAX_DEPTH, check_depth
 from inferd.schemas.oip import InferInput, InferOutput, InferRequest
 from inferd.types.datatype import BF16, BYTES, DATATYPES, FP16, DataType
 from inferd.types.inference import InferenceRequest, RequestedOutput
 from inferd.types.tensor import Array, Tensor
 
-MAX_DEPTH = 100
 MAX_ELEMENTS = 2**63 - 1
 MAX_DIMENSIONS = 64
 
 _decoder = msgspec.json.Decoder(InferRequest)
-_DEPTH_STEP = np.zeros(256, np.int8)
-_DEPTH_STEP[[ord("["), ord("{")]] = 1
-_DEPTH_STEP[[ord("]"), ord("}")]] = -1
 
 _PYTHON_TYPES: dict[str, frozenset[type]] = {
     "float": frozenset({float, int}),
@@ -127,13 +124,6 @@ def decode_json(body: bytes) -> InferRequest:
             except (ValueError, RecursionError, msgspec.ValidationError):
                 pass  # not that either: the strict parser's error, raised below, says more
         raise InvalidRequest(_json_message(body, error)) from error
-
-
-def check_depth(body: bytes) -> None:
-    """Refuse JSON nested deeper than any request needs; brackets in strings count too."""
-    steps = _DEPTH_STEP[np.frombuffer(body, np.uint8)]
-    if int(steps.cumsum(dtype=np.int64).max()) > MAX_DEPTH:
-        raise InvalidRequest(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
 
 
 def _json_message(body: bytes, error: Exception) -> str:

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from inferd.errors import InferdError, InvalidRequest, Unsupported
+from inferd.protocols.depth import check_depth
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
-from inferd.protocols.http.oip.request_codec import check_depth
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.statistics import model_statistics

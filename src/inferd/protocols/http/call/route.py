@@ -1,0 +1,228 @@
+"""The direct path of calls with named arguments: as that of inference, no task and no framework,
+one callback from request to answer. A model that streams is answered in a task (`stream.py`).
+"""
+
+import asyncio
+import logging
+import re
+import time
+from urllib.parse import unquote
+
+import numpy as np
+
+from inferd.batching.queue import QueuedRequest
+from inferd.errors import InferdError, InvalidRequest
+from inferd.protocols.call.codec import CallCodec, codec_of
+from inferd.protocols.http.call.body import Decoded, decode_call
+from inferd.protocols.http.call.stream import StreamedCall
+from inferd.protocols.http.compression import (
+    MIN_COMPRESS_BYTES,
+    choose_encoding,
+    compress,
+    decompress,
+)
+from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
+from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
+from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.origin import CROSS_SITE, cross_site
+from inferd.protocols.http.request import HttpRequest, RequestHead
+from inferd.protocols.http.request_id import request_id
+from inferd.serving.data_plane import DataPlane
+from inferd.types.inference import InferenceRequest, InferenceResponse
+
+_log = logging.getLogger("inferd.http")
+
+_PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(?:\?.*)?")
+_ASGI = (b"GET", b"HEAD")
+
+OFFLOAD_BYTES = 256 * 1024
+"""Bodies larger than this are decoded, and answers larger than this compressed, on a thread."""
+
+SESSION_HEADER = b"x-session-id"
+
+
+class CallRoute:
+    """Answers `POST /models/{name}[/versions/{version}]`."""
+
+    def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
+        self.plane = plane
+        self.max_body_bytes = max_body_bytes
+
+    def handler(self, head: RequestHead) -> Handler | None:
+        """How to answer a call with such a head; None for any other request."""
+        found = _PATH.fullmatch(head.target)
+        if found is None or head.method in _ASGI:
+            return None
+        if head.method != b"POST":
+            return _not_post
+        if cross_site(head.fields):
+            return _refuse_cross_site
+        name = unquote(found[1].decode("latin-1"))
+        version = unquote((found[2] or b"").decode("latin-1"))
+        return lambda connection, request: self._start(connection, request, name, version)
+
+    def _start(
+        self, connection: HttpConnection, request: HttpRequest, name: str, version: str
+    ) -> Exchange | None:
+        try:
+            served = self.plane.served(name, version)
+        except InferdError as error:
+            answer_error(connection, request, error)
+            return None
+        call = Call(self, connection, request, name, version, codec_of(served))
+        if served.signature.streams:
+            return StreamedCall(call)
+        call.begin()
+        return call
+
+
+def _not_post(connection: HttpConnection, request: HttpRequest) -> None:
+    body = error_body("a model is called with POST, and described by GET")
+    connection.respond(405, body, headers=[(b"allow", b"GET, HEAD, POST")])
+
+
+def _refuse_cross_site(connection: HttpConnection, request: HttpRequest) -> None:
+    connection.respond(403, error_body(CROSS_SITE))
+
+
+def answer_error(connection: HttpConnection, request: HttpRequest, error: InferdError) -> None:
+    """Send an error in the Open Inference Protocol's shape and with its status."""
+    fields = request.head.fields
+    status, identity = STATUS_OF[error.code], request_id(fields.get(b"x-request-id"))
+    if status == 500:
+        extra = {"request_id": identity.decode(), "error": str(error)}
+        _log.error("call failed", extra=extra)
+    headers = [(b"x-request-id", identity), *error_headers(error)]
+    if error.code == "unsupported" and b"content-encoding" in fields:
+        headers.append((b"accept-encoding", b"gzip, deflate"))
+    connection.respond(status, error_body(str(error)), headers=headers)
+
+
+class Call:
+    """One call on one connection; an Exchange."""
+
+    __slots__ = (
+        "_gone", "_item", "_name", "_single", "_version", "codec", "connection", "identity",
+        "request", "route",
+    )  # fmt: skip
+
+    def __init__(
+        self, route: CallRoute, connection: HttpConnection, request: HttpRequest, name: str,
+        version: str, codec: CallCodec,
+    ) -> None:  # fmt: skip
+        self.route = route
+        self.connection = connection
+        self.request = request
+        self.codec = codec
+        self.identity = request_id(request.head.fields.get(b"x-request-id"))
+        self._name = name
+        self._version = version
+        self._single = True
+        self._item: QueuedRequest | None = None
+        self._gone = False
+
+    def begin(self) -> None:
+        """Decode and submit; an error is the answer."""
+        try:
+            if self.is_heavy:
+                self._decode_on_thread()
+            else:
+                self._submit(self.decode())
+        except InferdError as error:
+            self.answer(error)
+
+    def cancel(self) -> None:
+        """The client has left."""
+        self._gone = True
+        if self._item is not None:
+            self._item.cancel()
+
+    # -- in --------------------------------------------------------------------------------------
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether decoding is too much for the loop's own thread."""
+        request = self.request
+        return len(request.body) > OFFLOAD_BYTES or b"content-encoding" in request.head.fields
+
+    def decode(self) -> Decoded:
+        """The body's tensors, on any thread; raises InvalidRequest, Unsupported."""
+        fields, body = self.request.head.fields, self.request.body
+        encoding = fields.get(b"content-encoding")
+        if encoding is not None:
+            body = decompress(body, encoding.decode("latin-1"), self.route.max_body_bytes)
+        kind = fields.get(b"content-type", b"")
+        if not kind or kind == b"application/json":
+            return self.codec.decode(body)
+        return decode_call(self.codec, body, kind)
+
+    def decode_quietly(self) -> Decoded:
+        """`decode` on a thread that is not the loop's."""
+        with np.errstate(over="ignore"):
+            return self.decode()
+
+    def inference(self, decoded: Decoded) -> InferenceRequest:
+        """The request for the model; raises InvalidRequest."""
+        tensors, self._single = decoded
+        request = InferenceRequest(self._name, self._version, tensors)
+        fields = self.request.head.fields
+        deadline = fields.get(DEADLINE_HEADER)
+        if deadline is not None:
+            request.deadline_ns = time.perf_counter_ns() + deadline_ns(deadline)
+        session = fields.get(SESSION_HEADER)
+        if session is not None:
+            request.session = session.decode("latin-1")
+        return request
+
+    def _submit(self, decoded: Decoded) -> None:
+        self._item = self.route.plane.submit(self.inference(decoded), self.answer)
+
+    def _decode_on_thread(self) -> None:
+        def done(future: "asyncio.Future[Decoded]") -> None:
+            if self._gone:
+                return
+            try:
+                self._submit(future.result())
+            except InferdError as error:
+                self.answer(error)
+            except Exception as error:
+                _log.exception("call failed", extra={"request_id": self.identity.decode()})
+                self.answer(InferdError(f"internal error: {type(error).__name__}"))
+
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, self.decode_quietly).add_done_callback(done)
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def encode(self, response: InferenceResponse) -> bytes:
+        """The JSON text of a response; raises InvalidRequest."""
+        return self.codec.encode(response.outputs, self._single)
+
+    def answer(self, result: InferenceResponse | InferdError) -> None:
+        """Send the one answer of this call; harmless when the client has left."""
+        if self._gone:
+            return
+        if isinstance(result, InferenceResponse):
+            try:
+                self.send(self.encode(result))
+            except InvalidRequest as error:
+                answer_error(self.connection, self.request, error)
+        else:
+            answer_error(self.connection, self.request, result)
+
+    def send(self, body: bytes) -> None:
+        """Send JSON, compressed where that is wanted and worth it."""
+        accept = self.request.head.fields.get(b"accept-encoding")
+        encoding = choose_encoding(accept) if accept and len(body) >= MIN_COMPRESS_BYTES else ""
+        if not encoding:
+            self.connection.respond_tensors(body, self.identity)
+        elif len(body) <= OFFLOAD_BYTES:
+            self._send_compressed(encoding, compress(body, encoding))
+        else:
+            work = asyncio.get_running_loop().run_in_executor(None, compress, body, encoding)
+            work.add_done_callback(lambda done: self._send_compressed(encoding, done.result()))
+
+    def _send_compressed(self, encoding: str, body: bytes) -> None:
+        if not self._gone:
+            headers = [(b"x-request-id", self.identity), (b"content-encoding", encoding.encode())]
+            self.connection.respond(200, body, headers=headers)
