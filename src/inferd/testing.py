@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Final
@@ -55,25 +55,25 @@ class TestServer:
 
         Raises ServerFailed with the server's error and its status.
         """
-        response = self._post(model, arguments, "application/json")
-        return json.loads(_whole(response))
+        with self._post(model, arguments, "application/json") as response:
+            return json.loads(_whole(response))
 
     def stream(self, model: str = "", /, **arguments: Any) -> Iterator[Any]:
         """The parts of a streamed answer, as they come; raises as `predict`."""
-        response = self._post(model, arguments, "text/event-stream")
-        if response.status != 200:
-            _whole(response)
-        event = ""
-        for line in response:
-            field, _, value = line.decode().rstrip("\r\n").partition(": ")
-            if field == "event":
-                event = value
-            elif field == "data" and event == "error":
-                raise ServerFailed(value)
-            elif field == "data" and event != "done":
-                yield json.loads(value)
-            elif not field:
-                event = ""
+        with self._post(model, arguments, "text/event-stream") as response:
+            if response.status != 200:
+                _whole(response)
+            event = ""
+            for line in response:
+                field, _, value = line.decode().rstrip("\r\n").partition(": ")
+                if field == "event":
+                    event = value
+                elif field == "data" and event == "error":
+                    raise ServerFailed(value, response.status)
+                elif field == "data" and event != "done":
+                    yield json.loads(value)
+                elif not field:
+                    event = ""
 
     def stop(self) -> int:
         """Stop it as an operator would; its exit status."""
@@ -92,20 +92,23 @@ class TestServer:
             self.stop()
             raise ServerFailed("the server did not start:\n" + "\n".join(self.log[-30:]))
 
-    def _post(self, model: str, arguments: dict[str, Any], accept: str) -> HTTPResponse:
-        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=START_S)
-        headers = {"content-type": "application/json", "accept": accept}
-        path = f"/models/{quote(model or self.models[0], safe='')}"
-        connection.request("POST", path, json.dumps(arguments), headers)
-        return connection.getresponse()
+    @contextmanager
+    def _post(self, model: str, arguments: dict[str, Any], accept: str) -> Iterator[HTTPResponse]:
+        with closing(HTTPConnection(urlsplit(self.url).netloc, timeout=START_S)) as connection:
+            headers = {"content-type": "application/json", "accept": accept}
+            path = f"/models/{quote(model or self.models[0], safe='')}"
+            connection.request("POST", path, json.dumps(arguments), headers)
+            with connection.getresponse() as response:
+                yield response
 
     def _read(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.log.append(line.rstrip("\n"))
-            if found := _AT.match(self.log[-1]):
-                self.url = found[1]
-                self._started.set()
+        with self._process.stderr as lines:
+            for line in lines:
+                self.log.append(line.rstrip("\n"))
+                if found := _AT.match(self.log[-1]):
+                    self.url = found[1]
+                    self._started.set()
         self._started.set()
 
 

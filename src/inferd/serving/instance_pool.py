@@ -128,6 +128,9 @@ class InstancePool:
         """An instance in this process is always there."""
         return ""
 
+    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+        """What runs here is always there."""
+
     def took(self, item: QueuedRequest, parts: int) -> None:
         """What runs here does not stream."""
 

@@ -59,6 +59,10 @@ class ModelRunner(BatchRunner, Protocol):
     def close(self) -> None:
         """Give the memory back; blocks. Nothing may be queued or running."""
 
+    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+        """Have it call `look` when a batch could be run that could not before, other than by the
+        end of one, and `fail` when none could for a while."""
+
     def took(self, item: QueuedRequest, parts: int) -> None:
         """So many parts of a request's stream have gone on to its client."""
 
@@ -114,6 +118,8 @@ class ServedModel:
             self._explain = validator, outputs
         delay = loaded.max_queue_delay_microseconds
         self._batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
+        for runner, batcher in zip(loaded.runners, self._batchers, strict=True):
+            runner.attach(batcher.look, batcher.fail_waiting)
         self.batcher = self._batchers[0]
 
     def submit(

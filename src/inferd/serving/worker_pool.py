@@ -69,10 +69,8 @@ class WorkerPool:
         self.memory_limit_bytes = 0
         self._kinds: dict[str, list[DataType]] = {}
         self.restarts = 0
-        self.on_room: Callable[[], None] = lambda: None
-        """Told that a batch could be run again, other than by the end of one."""
-        self.on_trouble: Callable[[InferdError], None] = lambda error: None
-        """Told that no worker can be kept alive, with why."""
+        self._look: Callable[[], None] = lambda: None
+        self._fail: Callable[[InferdError], None] = lambda error: None
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -139,7 +137,7 @@ class WorkerPool:
         while self._secluded:
             batch, done = self._secluded.popleft()
             done(batch, BatchResult(None, error, 0, 0))
-        self.on_trouble(error)
+        self._fail(error)
 
     async def _watch_memory(self) -> None:
         limit = self.memory_limit_bytes
@@ -165,6 +163,10 @@ class WorkerPool:
         """See BatchRunner: with several workers free, each gets its share."""
         free = sum(seat.ready and not seat.jobs for seat in self._seats)
         return -(-waiting // free) if free > 1 and self.concurrency == 1 else 0
+
+    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+        """Whom to tell that a worker is there again, and that none can be kept alive."""
+        self._look, self._fail = look, fail
 
     def runs_now(self, rows: int) -> bool:
         """A worker takes its time."""
@@ -218,7 +220,7 @@ class WorkerPool:
 
     def _use_room(self) -> None:
         self._place_secluded()
-        self.on_room()
+        self._look()
 
     def _place_secluded(self) -> None:
         while self._secluded and (seat := self._room(1)) is not None:
@@ -294,6 +296,7 @@ class WorkerPool:
         outward.trim()
         ran_ns = _clock_ns() - job.given_ns
         if error is None:
+            seat.restarts.answered()
             self._estimate.observe(job.batch.rows, ran_ns)
             if job.batch.secluded:
                 self._acquit(job)

@@ -55,6 +55,7 @@ class Seat:
         self.jobs: dict[int, Job] = {}
         self.restarts = Restarts()
         self.why = ""
+        self._was_running = False
         self._slots: list[int] = []
         self._next_slot = 0
         self._loaded: asyncio.Future[Loaded] = asyncio.Future()
@@ -78,6 +79,7 @@ class Seat:
 
         def end(why: InferdError) -> None:
             was_ready, self.ready, self.worker, self.why = self.ready, False, None, str(why)
+            self._was_running = bool(self.jobs)
             ended.set_result(why)
             if was_ready:
                 self._lost(self, why)
@@ -97,7 +99,7 @@ class Seat:
     async def ended(self) -> float:
         """Wait for the end of the worker; seconds to wait before another is started."""
         why = await asyncio.shield(self._ended)
-        delay_s = self.restarts.ended(time.monotonic())
+        delay_s = self.restarts.ended(time.monotonic(), self._was_running)
         _log.error(
             "a worker ended and is started again",
             extra={"reason": str(why), "seconds": delay_s},

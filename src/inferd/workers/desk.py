@@ -69,6 +69,8 @@ class Desk:
         errors: dict[int, InferdError], window: Window, run_ns: int,
     ) -> Done:  # fmt: skip
         columns = list(zip(*outcomes, strict=True))
+        if not columns:  # the end of a stream
+            return Done(run.job, [], errors, run_ns=run_ns)
         if all(_joins(column) for column in columns):
             packed = pack(list(zip(kinds, columns, strict=True)), window)
             return Done(run.job, packed, errors, run_ns=run_ns)
