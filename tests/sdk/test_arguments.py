@@ -13,12 +13,12 @@ import pandas as pd
 import PIL.Image
 import pydantic
 import pytest
+from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import InvalidRequest
 from inferd.sdk.runtime import ModelRuntime
 from inferd.types.signature import Argument
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 
 class Colour(enum.Enum):
@@ -155,7 +155,11 @@ def test_tensors_become_values(annotation: Any, array: Any, value: str) -> None:
             np.zeros((2, 3), np.float32),
             "argument 'x': expected shape [any, 2], got [2, 3]",
         ),
-        (npt.NDArray[np.float32], np.zeros(2), "argument 'x': expected float32 array, got a float64"),
+        (npt.NDArray[np.float32], np.zeros(2), "'x': expected float32 array, got a float64"),
+            npt.NDArray[np.float32],
+            np.zeros(2),
+            "argument 'x': expected float32 array, got a float64",
+        ),
         (Annotated[int, inferd.Field(ge=1)], np.array([0]), "argument 'x': expected int >= 1"),
         (
             Annotated[str, inferd.Field(max_length=2)],

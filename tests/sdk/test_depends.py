@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
-from inferd.errors import BackendError, InvalidRequest, ModelUnavailable
+from inferd.errors import BackendError, InvalidRequest, ModelUnavailable, Unsupported
 from inferd.sdk.ask import Arrays
 from inferd.sdk.call import Call
 from inferd.sdk.local import LocalAsk
 from inferd.sdk.runtime import ModelRuntime
 from inferd.types.signature import Signature
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 
 @dataclass
@@ -90,6 +90,8 @@ def test_a_class_is_made_in_this_process_without_a_server() -> None:
     assert pipeline.predict("a bcd ef") == {"a": 1, "bcd": 3, "ef": 2}
     ask: Any = pipeline.measure.ask
     assert ask._runtime.model.batches == [2, 1]
+    with pytest.raises(Unsupported, match="model 'm' has no method 'explain'"):
+        ask.signature("m", "explain")
 
 
 def test_a_call_is_of_one_item_and_results_are_the_others_own() -> None:
@@ -116,19 +118,56 @@ def test_calls_can_be_awaited_side_by_side() -> None:
     asyncio.run(body())
 
 
+class Later(inferd.Model):
+    loads = 0
+    unloads = 0
+
+    async def load(self) -> None:
+        await asyncio.sleep(0)
+        Later.loads += 1
+
+    async def predict(self, x: int) -> int:
+        await asyncio.sleep(0)
+        return x + 1
+
+    async def unload(self) -> None:
+        Later.unloads += 1
+
+
+class Waits(inferd.Model):
+    later = inferd.depends(Later)
+
+    async def predict(self, x: int) -> int:
+        first, second = await asyncio.gather(self.later.apredict(x), self.later.apredict(x + 1))
+        return int(first + second)
+
+
+class Blocks(inferd.Model):
+    later = inferd.depends(Later)
+
+    def predict(self, x: int) -> int:
+        return int(self.later.predict(x))
+
+
 def test_an_async_model_is_asked_from_sync_code_too() -> None:
-    class Later(inferd.Model):
-        async def predict(self, x: int) -> int:
-            await asyncio.sleep(0)
-            return x + 1
+    before = Later.loads, Later.unloads
+    runtime = loaded(Blocks)
+    assert outputs(run(runtime, np.array([1]))[0]) == [[2]]
+    runtime.unload()
+    assert (Later.loads, Later.unloads) == (before[0] + 1, before[1] + 1)
 
-    class Now(inferd.Model):
-        later = inferd.depends(Later)
 
-        def predict(self, x: int) -> int:
-            return int(self.later.predict(x))
+def test_an_async_model_is_loaded_once_and_unloaded_on_the_loop() -> None:
+    async def body() -> None:
+        before = Later.loads, Later.unloads
+        runtime = ModelRuntime(Waits)
+        await runtime.aload()
+        (outcome,) = await runtime.arun(Call("predict", [np.array([1])], [1]))
+        assert outputs(outcome) == [[5]]
+        await runtime.aunload()
+        assert (Later.loads, Later.unloads) == (before[0] + 1, before[1] + 1)
 
-    assert outputs(run(Now, np.array([1]))[0]) == [[2]]
+    asyncio.run(body())
 
 
 def test_unloading_a_model_unloads_what_it_made() -> None:

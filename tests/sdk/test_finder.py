@@ -2,11 +2,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.sdk.calls import outputs, run, texts
 
 from inferd.errors import BackendError
 from inferd.sdk.finder import find_model_class
 from inferd.sdk.runtime import ModelRuntime
-from tests.sdk.calls import outputs, run, texts
 
 ONE = """
 import inferd
@@ -96,8 +96,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_target_of_a_dependency_can_be_found_again(tmp_path: Path) -> None:
-    text = TWO + "\nclass All(inferd.Model):\n    echo = inferd.depends(Echo)\n" + (
-        "    def predict(self, text: str) -> str:\n        return self.echo.predict(text)\n"
+    text = (
+        TWO
+        + "\nclass All(inferd.Model):\n    echo = inferd.depends(Echo)\n"
+        + ("    def predict(self, text: str) -> str:\n        return self.echo.predict(text)\n")
     )
     card = ModelRuntime(find_model_class(write(tmp_path, text), "All")).card
     file, _, name = card.depends[0].target.rpartition(":")

@@ -13,11 +13,11 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sdk.calls import failure, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest
 from inferd.sdk.runtime import ModelRuntime
-from tests.sdk.calls import failure, outputs, run, texts
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.sdk.call import Call
 from inferd.sdk.card import ModelCard
 from inferd.sdk.runtime import ModelRuntime
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 NUMBER = np.array([3])
 
@@ -130,6 +130,10 @@ def test_sys_exit_costs_only_the_call() -> None:
 def test_an_error_of_inferd_stays_what_it_is() -> None:
     error = Overloaded("later", retry_after_s=7)
     assert run(raising(error), NUMBER) == [error]
+    with pytest.raises(Overloaded) as raised:
+        loaded(raising(error, "load"))
+    assert raised.value is error
+    assert error.__cause__ is None
     assert failure(run(raising(inferd.InvalidRequest("too dark")), NUMBER)[0], InvalidRequest) == (
         "too dark"
     )

@@ -81,8 +81,8 @@ class PydanticKind(Kind):
             text: bytes = self._adapter.dump_json(self._adapter.validate_python(value))
         except self._pydantic.ValidationError as error:
             raise _from_pydantic(error) from None
-        except self._pydantic.PydanticSchemaGenerationError as error:
-            raise Mismatch(f"expected {self.expects}: {error}") from None
+        except ValueError as error:  # of pydantic_core, for what has no JSON form
+            raise Mismatch(f"expected {self.expects}, got {type_name(value)}: {error}") from None
         return text
 
     def to_json(self, value: Any) -> bytes:
