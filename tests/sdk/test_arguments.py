@@ -155,7 +155,7 @@ def test_tensors_become_values(annotation: Any, array: Any, value: str) -> None:
             np.zeros((2, 3), np.float32),
             "argument 'x': expected shape [any, 2], got [2, 3]",
         ),
-        (npt.NDArray[np.float32], np.zeros(2), "'x': expected float32 array, got a float64"),
+        (
             npt.NDArray[np.float32],
             np.zeros(2),
             "argument 'x': expected float32 array, got a float64",

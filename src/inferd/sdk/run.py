@@ -67,8 +67,8 @@ class Run:
         alive = self.alive
         rows = [self._rows[number] for number in alive]
         arrays, bad = self._interface.results.encode(result, sum(rows))
-        if len(self._rows) == 1 and not bad:
-            return [arrays]
+        if not bad and not self.failed:
+            return _split(arrays, rows)
         outcomes: dict[int, Outcome] = dict(self.failed)
         ends = list(accumulate(rows))
         for number, count, end in zip(alive, rows, ends, strict=True):
@@ -123,6 +123,18 @@ class Run:
         if not self._interface.batched:
             return each[0]
         return list(chain.from_iterable(repeat(each[n], self._rows[n]) for n in self.alive))
+
+
+def _split(arrays: list[Array], rows: list[int]) -> list[Outcome]:
+    if len(rows) == 1:
+        return [arrays]
+    outcomes: list[Outcome] = []
+    start = 0
+    for count in rows:
+        end = start + count
+        outcomes.append([array[start:end] for array in arrays])
+        start = end
+    return outcomes
 
 
 def _bad_rows(slot: Slot, array: Array, bad: dict[int, InferdError]) -> None:
