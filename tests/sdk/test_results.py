@@ -13,10 +13,11 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sdk.calls import failure, outputs, run, texts
+from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest
+from inferd.sdk.call import Call
 from inferd.sdk.runtime import ModelRuntime
 
 Floats = npt.NDArray[np.float32]
@@ -236,9 +237,13 @@ def test_items_return_to_their_requests(rows: list[int], data: st.DataObject) ->
             assert [item["n"] for item in x] == y.tolist()
             return ["bad" if n in bad_out else n for n in y.tolist()]  # type: ignore[misc]
 
+    runtime = loaded(Echo)
     sent = [b"{}x" if n in bad_in else b'{"n":%d}' % n for n in range(total)]
     start = 0
-    outcomes = run(Echo, texts(*sent), np.arange(total), rows=rows)
+    outcomes = run(runtime, texts(*sent), np.arange(total), rows=rows)
+    joined = runtime.run_joined(Call("predict", [texts(*sent), np.arange(total)], rows))
+    kept = [r.tolist() for o in outcomes if isinstance(o, list) for r in o[0]]
+    assert [array.tolist() for array in joined.arrays] == ([kept] if kept else [])
     for count, outcome in zip(rows, outcomes, strict=True):
         own = range(start, start + count)
         if bad_in & set(own):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from inferd.errors import BackendError, InferdError, ModelUnavailable, Unsupported
 from inferd.sdk.ask import Ask
-from inferd.sdk.call import Call, Outcome
+from inferd.sdk.call import Call, Joined, Outcome
 from inferd.sdk.card import ModelCard, make_card
 from inferd.sdk.chain import Chain
 from inferd.sdk.depends import aclose_local, close_local, dependency_cards
@@ -135,25 +135,33 @@ class ModelRuntime:
 
         Where a run fails as a whole, all its requests share one error.
         """
+        return self.run_joined(call).split(call.rows)
+
+    async def arun(self, call: Call) -> list[Outcome]:
+        """As `run`, for methods of which any may be async."""
+        return (await self.arun_joined(call)).split(call.rows)
+
+    def run_joined(self, call: Call) -> Joined:
+        """As `run`, with the outputs of all requests in one array each."""
         try:
             run = self._start(call)
         except InferdError as error:
-            return [error] * len(call.rows)
+            return Joined([], dict.fromkeys(range(len(call.rows)), error))
         if not run.alive:
-            return run.refused
+            return Joined([], run.failed)
         try:
             return run.finish(Chain(self.model, call.method).call(run.keywords))
         except _FAILURES as error:
             return run.fail(self._failure(self.model, error))
 
-    async def arun(self, call: Call) -> list[Outcome]:
-        """As `run`, for methods of which any may be async."""
+    async def arun_joined(self, call: Call) -> Joined:
+        """As `run_joined`, for methods of which any may be async."""
         try:
             run = self._start(call, can_wait=True)
         except InferdError as error:
-            return [error] * len(call.rows)
+            return Joined([], dict.fromkeys(range(len(call.rows)), error))
         if not run.alive:
-            return run.refused
+            return Joined([], run.failed)
         try:
             return run.finish(await Chain(self.model, call.method).acall(run.keywords))
         except _FAILURES as error:
@@ -169,7 +177,8 @@ class ModelRuntime:
             yield _outputs(self.run(call))
             return
         run = self._start(call, streams=True)
-        _outputs(run.refused)
+        for error in run.failed.values():
+            raise error
         parts = Chain(self.model, call.method).stream(run.keywords)
         with closing(parts):
             try:
@@ -184,7 +193,8 @@ class ModelRuntime:
             yield _outputs(await self.arun(call))
             return
         run = self._start(call, streams=True, can_wait=True)
-        _outputs(run.refused)
+        for error in run.failed.values():
+            raise error
         parts = Chain(self.model, call.method).astream(run.keywords)
         async with aclosing(parts):
             try:
@@ -240,12 +250,11 @@ class ModelRuntime:
 
 
 def _outputs(outcomes: list[Outcome]) -> list[Array]:
-    """Those of the only request, if any; raises its error."""
-    for outcome in outcomes:
-        if isinstance(outcome, InferdError):
-            raise outcome
-        return outcome
-    return []
+    """Those of the only request; raises its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, InferdError):
+        raise outcome
+    return outcome
 
 
 def _dismiss(waits: Any) -> None:
