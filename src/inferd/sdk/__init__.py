@@ -7,7 +7,7 @@ environment. pandas, PIL and pydantic are used where the author's annotations na
 
 from inferd.sdk.annotations import Field, Shape
 from inferd.sdk.ask import Ask
-from inferd.sdk.call import Call, Outcome
+from inferd.sdk.call import Call, Joined, Outcome
 from inferd.sdk.card import ModelCard
 from inferd.sdk.depends import depends
 from inferd.sdk.finder import find_model_class
@@ -22,6 +22,7 @@ __all__ = [
     "Call",
     "Field",
     "Handle",
+    "Joined",
     "Model",
     "ModelCard",
     "ModelOptions",

@@ -1,7 +1,7 @@
 """Models made of other models: `depends` as an attribute of a class."""
 
 import inspect
-from typing import Any, overload
+from typing import overload
 
 from inferd.errors import ModelUnavailable
 from inferd.sdk.ask import Ask
@@ -102,11 +102,20 @@ def dependencies(model_class: type[Model]) -> dict[str, Dependency]:
 
 def close_local(model: Model) -> None:
     """Unload the models that were made in this process for `model`."""
-    for attribute in dependencies(type(model)):
-        handle: Any = model.__dict__.pop(attribute, None)
-        ask = handle.ask if isinstance(handle, Handle) else None
-        if isinstance(ask, LocalAsk):
-            ask.close()
+    for ask in _forget_local(model):
+        ask.close()
+
+
+async def aclose_local(model: Model) -> None:
+    """As `close_local`, on an event loop."""
+    for ask in _forget_local(model):
+        await ask.aclose()
+
+
+def _forget_local(model: Model) -> list[LocalAsk]:
+    handles = [model.__dict__.pop(attribute, None) for attribute in dependencies(type(model))]
+    asks = [handle.ask for handle in handles if isinstance(handle, Handle)]
+    return [ask for ask in asks if isinstance(ask, LocalAsk)]
 
 
 def _source(target: type[Model] | str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from inferd.sdk.kinds import Kind, to_bytes
+from inferd.sdk.kinds import Kind, to_json_value
 from inferd.sdk.mismatch import Mismatch, type_name
 from inferd.types.signature import Form
 
@@ -23,10 +23,7 @@ class FrameKind(Kind):
         self.schema = {"anyOf": [records, columns]}
 
     def decode(self, item: Any) -> Any:
-        try:
-            value = msgspec.json.decode(to_bytes(item))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Mismatch(f"expected JSON: {error}") from None
+        value = to_json_value(item)
         pandas = importlib.import_module("pandas")
         if isinstance(value, list):
             for index, record in enumerate(value):

@@ -60,7 +60,7 @@ def decode_image(data: bytes) -> Any:
     """The picture of a file, read whole; raises Mismatch."""
     pillow = importlib.import_module("PIL.Image")
     try:
-        image = pillow.open(io.BytesIO(data), formats=FORMATS)
+        image = pillow.open(io.BytesIO(data), formats=_readable(pillow))
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise Mismatch(f"a picture of {width} x {height} is over {MAX_PIXELS} pixels")
@@ -73,6 +73,11 @@ def decode_image(data: bytes) -> Any:
             words = str(error)
         raise Mismatch(f"expected a picture file: {words}") from None
     return image
+
+
+def _readable(pillow: Any) -> list[str]:
+    pillow.init()
+    return [name for name in FORMATS if name in pillow.OPEN]
 
 
 def encode_image(image: Any) -> bytes:

@@ -67,7 +67,7 @@ def read_interface(model_class: type[Model], method: str = "predict") -> Interfa
         bare=results.bare,
         streams=streams,
         sessions=bool(session),
-        description=inspect.getdoc(functions[chain.index(method)]) or "",
+        description=_description(model_class, functions[chain.index(method)], method),
         max_batch_size=max_batch_size,
     )
     is_async = any(
@@ -89,6 +89,12 @@ def _function(model_class: type[Model], name: str) -> Callable[..., Any]:
     if not inspect.isfunction(function):
         raise TypeError(f"{model_class.__name__}.{name} must be a method that takes self")
     return function
+
+
+def _description(model_class: type[Model], function: Any, method: str) -> str:
+    """What the function says of itself, or the class says of its predict."""
+    own = vars(model_class).get("__doc__") if method == "predict" else ""
+    return inspect.getdoc(function) or inspect.cleandoc(own or "")
 
 
 def _streams(model_class: type[Model], chain: list[str], functions: list[Any]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from inferd.sdk.array_kind import array_schema
 from inferd.sdk.dtypes import datatype_of, is_array, numpy_scalar
 from inferd.sdk.image import decode_image, encode_image, is_image_class
-from inferd.sdk.kinds import Kind, to_bytes
+from inferd.sdk.kinds import Kind, to_bytes, to_json_value
 from inferd.sdk.mismatch import Mismatch, from_msgspec, type_name
 from inferd.types.signature import Form
 
@@ -81,8 +81,8 @@ class PydanticKind(Kind):
             text: bytes = self._adapter.dump_json(self._adapter.validate_python(value))
         except self._pydantic.ValidationError as error:
             raise _from_pydantic(error) from None
-        except self._pydantic.PydanticSchemaGenerationError as error:
-            raise Mismatch(f"expected {self.expects}: {error}") from None
+        except ValueError as error:  # of pydantic_core, for what has no JSON form
+            raise Mismatch(f"expected {self.expects}, got {type_name(value)}: {error}") from None
         return text
 
     def to_json(self, value: Any) -> bytes:
@@ -99,10 +99,7 @@ class AnyJsonKind(Kind):
         self.schema = schema
 
     def decode(self, item: Any) -> Any:
-        try:
-            return msgspec.json.decode(to_bytes(item))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Mismatch(f"expected JSON: {error}") from None
+        return to_json_value(item)
 
     def encode(self, value: Any) -> bytes:
         dump = getattr(value, "model_dump_json", None)

@@ -173,6 +173,14 @@ def to_bytes(item: Any) -> bytes:
     raise Mismatch(f"expected bytes, got {type_name(item)}")
 
 
+def to_json_value(item: Any) -> Any:
+    """An element of a BYTES tensor as the JSON value that it spells."""
+    try:
+        return msgspec.json.decode(to_bytes(item))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Mismatch(f"expected JSON: {error}") from None
+
+
 def to_text(item: Any) -> str:
     """An element of a BYTES tensor as text."""
     try:

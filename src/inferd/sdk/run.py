@@ -4,13 +4,13 @@ What is wrong with one request fails that request; the others go on without its 
 """
 
 from collections.abc import Callable
-from itertools import accumulate, chain, repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
 from inferd.errors import InferdError, InvalidRequest
-from inferd.sdk.call import Call, Outcome
+from inferd.sdk.call import Call, Joined
 from inferd.sdk.interface import Interface
 from inferd.sdk.mismatch import Mismatch
 from inferd.sdk.session import Session
@@ -53,28 +53,22 @@ class Run:
         """The numbers of the requests that run."""
         return [number for number in range(len(self._rows)) if number not in self.failed]
 
-    @property
-    def refused(self) -> list[Outcome]:
-        """The outcomes of the requests that do not run."""
-        return [self.failed[number] for number in sorted(self.failed)]
+    def fail(self, error: InferdError) -> Joined:
+        """What came of a run that failed as a whole."""
+        return Joined([], {n: self.failed.get(n, error) for n in range(len(self._rows))})
 
-    def fail(self, error: InferdError) -> list[Outcome]:
-        """The outcomes when the run as a whole failed."""
-        return [self.failed.get(number, error) for number in range(len(self._rows))]
-
-    def finish(self, result: Any) -> list[Outcome]:
-        """The outcomes of a result; raises BackendError where it is wrong as a whole."""
-        alive = self.alive
+    def finish(self, result: Any) -> Joined:
+        """What came of a result; raises BackendError where it is wrong as a whole."""
+        alive = self.alive if self.failed else range(len(self._rows))
         rows = [self._rows[number] for number in alive]
         arrays, bad = self._interface.results.encode(result, sum(rows))
-        if len(self._rows) == 1 and not bad:
-            return [arrays]
-        outcomes: dict[int, Outcome] = dict(self.failed)
-        ends = list(accumulate(rows))
-        for number, count, end in zip(alive, rows, ends, strict=True):
-            wrong = [bad[row] for row in range(end - count, end) if row in bad]
-            outcomes[number] = wrong[0] if wrong else [a[end - count : end] for a in arrays]
-        return [outcomes[number] for number in range(len(self._rows))]
+        if not bad:
+            return Joined(arrays, self.failed)
+        owners = [number for number, count in zip(alive, rows, strict=True) for _ in range(count)]
+        for row, error in bad.items():
+            self.failed.setdefault(owners[row], error)
+        keep = np.array([owner not in self.failed for owner in owners])
+        return Joined([array[keep] for array in arrays] if keep.any() else [], self.failed)
 
     def part(self, item: Any) -> list[Array]:
         """One part of a stream; raises BackendError."""

@@ -7,14 +7,14 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, NoReturn
 
 from inferd.errors import BackendError, InferdError, ModelUnavailable, Unsupported
 from inferd.sdk.ask import Ask
-from inferd.sdk.call import Call, Outcome
+from inferd.sdk.call import Call, Joined, Outcome
 from inferd.sdk.card import ModelCard, make_card
 from inferd.sdk.chain import Chain
-from inferd.sdk.depends import close_local, dependency_cards
+from inferd.sdk.depends import aclose_local, close_local, dependency_cards
 from inferd.sdk.interface import Interface, read_interface
 from inferd.sdk.model import Model, place
 from inferd.sdk.run import Run
@@ -76,7 +76,7 @@ class ModelRuntime:
         try:
             waits = model.load()
         except _FAILURES as error:
-            raise self._failure(model, error, "load") from error
+            self._fail(model, error, "load")
         if inspect.isawaitable(waits):
             _dismiss(waits)
             raise BackendError(f"{self._class.__name__}.load is async; its predict must be, too")
@@ -90,7 +90,7 @@ class ModelRuntime:
             if inspect.isawaitable(waits):
                 await waits
         except _FAILURES as error:
-            raise self._failure(model, error, "load") from error
+            self._fail(model, error, "load")
         self._model = model
 
     def unload(self) -> None:
@@ -98,10 +98,11 @@ class ModelRuntime:
         if self._model is None:
             return
         model = self._forget()
+        close_local(model)
         try:
             waits = model.unload()
         except _FAILURES as error:
-            raise self._failure(model, error, "unload") from error
+            self._fail(model, error, "unload")
         if inspect.isawaitable(waits):
             _dismiss(waits)
             raise BackendError(f"{self._class.__name__}.unload is async; its predict must be, too")
@@ -111,12 +112,13 @@ class ModelRuntime:
         if self._model is None:
             return
         model = self._forget()
+        await aclose_local(model)
         try:
             waits = model.unload()
             if inspect.isawaitable(waits):
                 await waits
         except _FAILURES as error:
-            raise self._failure(model, error, "unload") from error
+            self._fail(model, error, "unload")
 
     def asgi(self) -> Any:
         """The ASGI application of the class, None where it has none; raises BackendError."""
@@ -126,32 +128,40 @@ class ModelRuntime:
         try:
             return app()
         except _FAILURES as error:
-            raise self._failure(self.model, error, "asgi") from error
+            self._fail(self.model, error, "asgi")
 
     def run(self, call: Call) -> list[Outcome]:
         """Run a batch: an outcome for each request. Whatever goes wrong is an outcome.
 
         Where a run fails as a whole, all its requests share one error.
         """
+        return self.run_joined(call).split(call.rows)
+
+    async def arun(self, call: Call) -> list[Outcome]:
+        """As `run`, for methods of which any may be async."""
+        return (await self.arun_joined(call)).split(call.rows)
+
+    def run_joined(self, call: Call) -> Joined:
+        """As `run`, with the outputs of all requests in one array each."""
         try:
             run = self._start(call)
         except InferdError as error:
-            return [error] * len(call.rows)
+            return Joined([], dict.fromkeys(range(len(call.rows)), error))
         if not run.alive:
-            return run.refused
+            return Joined([], run.failed)
         try:
             return run.finish(Chain(self.model, call.method).call(run.keywords))
         except _FAILURES as error:
             return run.fail(self._failure(self.model, error))
 
-    async def arun(self, call: Call) -> list[Outcome]:
-        """As `run`, for methods of which any may be async."""
+    async def arun_joined(self, call: Call) -> Joined:
+        """As `run_joined`, for methods of which any may be async."""
         try:
             run = self._start(call, can_wait=True)
         except InferdError as error:
-            return [error] * len(call.rows)
+            return Joined([], dict.fromkeys(range(len(call.rows)), error))
         if not run.alive:
-            return run.refused
+            return Joined([], run.failed)
         try:
             return run.finish(await Chain(self.model, call.method).acall(run.keywords))
         except _FAILURES as error:
@@ -167,14 +177,15 @@ class ModelRuntime:
             yield _outputs(self.run(call))
             return
         run = self._start(call, streams=True)
-        _outputs(run.refused)
+        for error in run.failed.values():
+            raise error
         parts = Chain(self.model, call.method).stream(run.keywords)
         with closing(parts):
             try:
                 for part in parts:
                     yield run.part(part)
             except _FAILURES as error:
-                raise self._failure(self.model, error) from error
+                self._fail(self.model, error)
 
     async def astream(self, call: Call) -> AsyncGenerator[list[Array], None]:
         """As `stream`, for methods of which any may be async."""
@@ -182,14 +193,15 @@ class ModelRuntime:
             yield _outputs(await self.arun(call))
             return
         run = self._start(call, streams=True, can_wait=True)
-        _outputs(run.refused)
+        for error in run.failed.values():
+            raise error
         parts = Chain(self.model, call.method).astream(run.keywords)
         async with aclosing(parts):
             try:
                 async for part in parts:
                     yield run.part(part)
             except _FAILURES as error:
-                raise self._failure(self.model, error) from error
+                self._fail(self.model, error)
 
     def _make(self) -> Model:
         model = self._class.__new__(self._class)
@@ -197,13 +209,12 @@ class ModelRuntime:
         try:
             model.__init__()  # type: ignore[misc]
         except _FAILURES as error:
-            raise self._failure(model, error, "__init__") from error
+            self._fail(model, error, "__init__")
         return model
 
     def _forget(self) -> Model:
         model, self._model = self.model, None
         self._sessions.clear()
-        close_local(model)
         return model
 
     def _interface(self, method: str) -> Interface:
@@ -226,6 +237,10 @@ class ModelRuntime:
     def _session(self, id: str) -> Session:
         return self._sessions.get(id, self._clock())
 
+    def _fail(self, model: Model, error: BaseException, where: str = "") -> NoReturn:
+        failure = self._failure(model, error, where)
+        raise failure from (None if failure is error else error)
+
     def _failure(self, model: Model, error: BaseException, where: str = "") -> InferdError:
         if isinstance(error, InferdError):
             return error
@@ -235,12 +250,11 @@ class ModelRuntime:
 
 
 def _outputs(outcomes: list[Outcome]) -> list[Array]:
-    """Those of the only request, if any; raises its error."""
-    for outcome in outcomes:
-        if isinstance(outcome, InferdError):
-            raise outcome
-        return outcome
-    return []
+    """Those of the only request; raises its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, InferdError):
+        raise outcome
+    return outcome
 
 
 def _dismiss(waits: Any) -> None:
