@@ -125,8 +125,12 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("maker", MAKERS)
-def test_no_damage_ends_the_server(maker: str, damage: str, tmp_path: Path) -> None:
-    """Readers that abort do so elsewhere; what none of them notices may be served."""
+def test_no_damage_ends_the_server(
+    maker: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that abort, or walk in circles, do so elsewhere; what none of them notices may be
+    served."""
+    monkeypatch.setattr("inferd.backends.tree_trial.SECONDS", 5.0)
     path, _, _ = MAKERS[maker]("several", tmp_path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     told = ""
@@ -134,7 +138,8 @@ def test_no_damage_ends_the_server(maker: str, damage: str, tmp_path: Path) -> N
         opened(path).close()
     except BackendError as error:
         told = str(error)
-    assert f"cannot load {path.name}" in told or maker == "catboost"
+    known = f"cannot load {path.name}" in told or f"has read {path.name}" in told
+    assert known or maker == "catboost"
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -156,7 +161,7 @@ def test_a_reader_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.M
 
 def test_one_block_of_rows_has_one_thread(tmp_path: Path) -> None:
     path, x, wanted = make_xgboost("number", tmp_path)
-    assert opened(path).description.notes == ("1 threads for a batch",)
+    assert opened(path).description.notes == ("one thread for a batch",)
     model = opened(path, ModelConfig(max_batch_size=1000))
     assert model.description.notes == ("2 threads for a batch",)
     (found,) = model.create_instance().run([x])

@@ -16,7 +16,7 @@ from inferd.backends.tree_reader import FAILED
 from inferd.errors import BackendError
 
 READER = Path(__file__).with_name("tree_reader.py")
-SECONDS = 60
+SECONDS = 30
 SECONDS_FOR_EACH_MB = 1.0
 
 
