@@ -5,7 +5,7 @@ import pytest
 
 from inferd.backends.registry import BACKENDS, EXTRAS, create_backend
 from inferd.errors import ConfigError
-from inferd.repository.formats import PLATFORMS, filenames
+from inferd.repository.formats import PLATFORMS, filenames, is_folder_backend
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def backend(name: str, target: str, extra: str = "") -> Iterator[None]:
 def test_a_backend_says_what_it_is_and_the_repository_knows_it(name: str) -> None:
     made = create_backend(name)
     assert made.name == name
-    assert filenames(name)
+    assert filenames(name) or is_folder_backend(name)
     assert PLATFORMS[made.platform] == name
     assert EXTRAS.get(name, name)
 

@@ -115,6 +115,59 @@ def test_a_damaged_file_is_told_in_the_frameworks_words(maker: str, tmp_path: Pa
         opened(path)
 
 
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda whole: whole[: len(whole) * 9 // 10],
+    "hole": lambda whole: whole[: len(whole) // 3] + whole[len(whole) // 3 + 100 :],
+    "numbers": lambda whole: whole[:500] + whole[500:].replace(b"3", b"8"),
+    "tail": lambda whole: whole[: len(whole) // 2] + b"\xff" * (len(whole) - len(whole) // 2),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_no_damage_ends_the_server(
+    maker: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that abort, or walk in circles, do so elsewhere; what none of them notices may be
+    served."""
+    monkeypatch.setattr("inferd.backends.tree_trial.SECONDS", 5.0)
+    path, _, _ = MAKERS[maker]("several", tmp_path)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    told = ""
+    try:
+        opened(path).close()
+    except BackendError as error:
+        told = str(error)
+    known = f"cannot load {path.name}" in told or f"has read {path.name}" in told
+    assert known or maker == "catboost"
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_file_that_is_another_is_told(maker: str, tmp_path: Path) -> None:
+    path, _, _ = MAKERS[maker]("number", tmp_path)
+    path.write_bytes(b"nothing of the kind")
+    backend = create_backend(maker.partition("-")[0])
+    with pytest.raises(BackendError, match=f"cannot load {path.name}"):
+        backend.open(path, ModelConfig(), OpenOptions())
+
+
+def test_a_reader_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _, _ = make_lightgbm("number", tmp_path)
+    monkeypatch.setattr("inferd.backends.tree_trial.SECONDS", 0.001)
+    monkeypatch.setattr("inferd.backends.tree_trial.SECONDS_FOR_EACH_MB", 0.0)
+    with pytest.raises(BackendError, match=r"without an end; is it damaged\?"):
+        opened(path)
+
+
+def test_one_block_of_rows_has_one_thread(tmp_path: Path) -> None:
+    path, x, wanted = make_xgboost("number", tmp_path)
+    assert opened(path).description.notes == ("one thread for a batch",)
+    model = opened(path, ModelConfig(max_batch_size=1000))
+    assert model.description.notes == ("2 threads for a batch",)
+    (found,) = model.create_instance().run([x])
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def test_no_gpu_is_promised(tmp_path: Path) -> None:
     path, _, _ = make_xgboost("number", tmp_path)
     with pytest.raises(ConfigError, match="runs on the CPU"):

@@ -77,6 +77,20 @@ def test_environment_text_becomes_the_type_of_the_field() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("app.py:Digits", ("app.py:Digits",)),
+        ("/a:app.py:Digits:/b", ("/a", "app.py:Digits", "/b")),
+        ("x=app.py:Digits:y=app.py:Mood", ("x=app.py:Digits", "y=app.py:Mood")),
+        ("app.py:/b", ("app.py", "/b")),
+        ("app.py:other.py", ("app.py", "other.py")),
+    ],
+)
+def test_a_class_stays_with_its_file(text: str, paths: tuple[str, ...]) -> None:
+    assert load_server_config({}, None, {"INFERD_PATHS": text}).config.paths == paths
+
+
 def test_what_kubernetes_sets_beside_a_service_called_inferd_is_not_ours() -> None:
     environ = {
         "INFERD_SERVICE_HOST": "10.0.0.1",

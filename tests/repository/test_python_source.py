@@ -99,6 +99,21 @@ def test_classes_of_files_beside_it_are_followed(tmp_path: Path) -> None:
     assert sources["mood"].versions[1].path == tmp_path / "models.py:Sentiment"
 
 
+def test_a_subclass_may_depend_on_another_instead(tmp_path: Path) -> None:
+    app(tmp_path / "parts", "", "__init__.py")
+    app(tmp_path / "parts", APP, "more.py")
+    path = app(
+        tmp_path,
+        """
+        from parts.more import Router, Sentiment
+        from inferd import depends
+        class Other(Router):
+            digits = depends(Sentiment)
+        """,
+    )
+    assert set(found(path)) == {"Other", "mood"}
+
+
 def test_files_that_import_each_other_are_read_once(tmp_path: Path) -> None:
     for name, other in (("a", "B"), ("b", "A")):
         app(

@@ -11,10 +11,14 @@ import catboost
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.rows import RowModel, unreadable
+from inferd.backends.tree_trial import try_reading
 from inferd.config.model import ModelConfig
 from inferd.errors import Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array
+
+FEW_ROWS = 64
+"""Fewer are predicted before other threads have begun."""
 
 
 class CatBoostBackend:
@@ -25,6 +29,7 @@ class CatBoostBackend:
 
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> RowModel:
         """Open a model file; see Backend."""
+        try_reading("CatBoost", self.name, "", path)
         model = catboost.CatBoost()
         try:
             model.load_model(str(path), format="cbm")
@@ -40,7 +45,8 @@ class CatBoostBackend:
         kind = "Probability" if labels else "RawFormulaVal"
 
         def predict(rows: Array) -> Array:
-            found: Array = model.predict(rows, prediction_type=kind, thread_count=options.threads)
+            threads = 1 if len(rows) < FEW_ROWS else options.threads
+            found: Array = model.predict(rows, prediction_type=kind, thread_count=threads)
             return found
 
         features = len(model.feature_names_)

@@ -62,7 +62,8 @@ class RowModel:
             [TensorSpec(INPUT, datatype, (-1, features))],
             [TensorSpec(OUTPUT, datatype, (-1, *row.shape[1:]), labels=labels)],
             DEFAULT_MAX_BATCH_SIZE if max_batch_size is None else max_batch_size,
-            [f"{threads} threads for a batch"], steady=True,
+            ["one thread for a batch" if threads == 1 else f"{threads} threads for a batch"],
+            steady=True,
         )  # fmt: skip
 
     def create_instance(self) -> RowInstance:

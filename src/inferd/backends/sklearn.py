@@ -131,7 +131,13 @@ class SklearnBackend:
         notes = list(dict.fromkeys(_first_line(str(warning.message)) for warning in caught))
         if notes:
             notes[0] = f"warned when it was read: {notes[0]}"
-        return SklearnModel(_alone(estimator), columns_of(estimator), config, notes)
+        try:
+            columns = columns_of(_alone(estimator))
+        except InferdError:
+            raise
+        except Exception as error:  # what a pickle holds may be anything
+            raise unreadable("scikit-learn", path, error) from error
+        return SklearnModel(estimator, columns, config, notes)
 
 
 def _load(path: Path, trust: bool) -> Any:
@@ -174,6 +180,8 @@ def _alone(estimator: Any) -> Any:
         options = estimator.get_params()
         jobs = [name for name in options if name.rpartition("__")[2] == "n_jobs"]
         estimator.set_params(**{name: 1 for name in jobs if options[name] is not None})
+    if hasattr(estimator, "best_estimator_"):
+        _alone(estimator.best_estimator_)
     return estimator
 
 

@@ -7,12 +7,16 @@ is a missing feature. Features are float32, as XGBoost holds them.
 from pathlib import Path
 
 import xgboost
+from xgboost.libpath import find_lib_path
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.rows import RowModel, unreadable
+from inferd.backends.tree_trial import try_reading
 from inferd.config.model import ModelConfig
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array
+
+BLOCK_ROWS = 64
 
 
 class XGBoostBackend:
@@ -23,16 +27,19 @@ class XGBoostBackend:
 
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> RowModel:
         """Open a model file; see Backend."""
+        try_reading("XGBoost", self.name, find_lib_path()[0], path)
         booster = xgboost.Booster()
         try:
             booster.load_model(path)
         except Exception as error:
             raise unreadable("XGBoost", path, error) from error
-        booster.set_param({"nthread": options.threads})
+        # XGBoost gives each thread a block of rows: with one block, others would only wait.
+        threads = options.threads if (config.max_batch_size or 0) > BLOCK_ROWS else 1
+        booster.set_param({"nthread": threads})
 
         def predict(rows: Array) -> Array:
             found: Array = booster.inplace_predict(rows, validate_features=False)
             return found
 
         features = booster.num_features()
-        return RowModel(self.name, predict, features, DATATYPES["FP32"], config, options.threads)
+        return RowModel(self.name, predict, features, DATATYPES["FP32"], config, threads)

@@ -31,6 +31,11 @@ _SERVICE_LINK: Final = re.compile(
     r"\w+_SERVICE_(HOST|PORT\w*)=.*|\w+_PORT_\d+_(TCP|UDP|SCTP)\w*=.*|\w+_PORT=(tcp|udp|sctp)://.*"
 )
 
+# Between paths, but not before the class in `app.py:Class`.
+_PATH_END: Final = re.compile(
+    rf"{re.escape(os.pathsep)}(?!(?<=\.py:)[A-Za-z_]\w*(?:{re.escape(os.pathsep)}|$))"
+)
+
 _PATH_FIELDS: Final = frozenset({"paths"})
 
 
@@ -149,8 +154,8 @@ def _convert(value: object, hint: Any, file: str, field: str, *, strict: bool = 
 
 
 def _split(text: str, field: str) -> tuple[str, ...]:
-    separator = os.pathsep if field in _PATH_FIELDS else ","
-    return tuple(part.strip() for part in text.split(separator) if part.strip())
+    parts = _PATH_END.split(text) if field in _PATH_FIELDS else text.split(",")
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _is_tuple(hint: Any) -> bool:

@@ -1,13 +1,10 @@
-"""Models written in Python, found in their source without running any of it: classes that inherit
-from inferd.Model, the options that are written out as their keywords, and which others they need.
+"""Models written in Python as sources: of a whole file or of one class, with those that they need,
+and with the options of a class that the server has to know before the code runs.
 
 It refuses to import a model's file: what only running it would tell is not known here.
 """
 
-import ast
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -15,39 +12,15 @@ import msgspec
 from inferd.config.model import ModelConfig, ModelInstanceGroup
 from inferd.config.strict import suggest
 from inferd.errors import ConfigError
+from inferd.repository.python_classes import ClassReader, PythonClass
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
 MOST_SOURCES = 500
 """Python files beside a model that are looked at for changes."""
 
-_MUST_BE_LITERAL = ("name", "python", "requirements")
-"""Options that are needed before the code can run."""
-
 _CLASS_LINE = re.compile(r"^class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 _MODEL_AS = re.compile(r"\bModel\s+as\s+(\w+)")
 _NAME_KEYWORD = re.compile(r"\bname\s*=\s*['\"]([^'\"]+)['\"]")
-
-
-@dataclass(frozen=True, slots=True)
-class PythonClass:
-    """A model class. `options` are its keywords with plain values, those of its bases below them;
-    `needs` are the classes that it depends on, by file and name."""
-
-    file: Path
-    name: str
-    options: dict[str, object] = field(default_factory=dict)
-    needs: tuple[tuple[Path, str], ...] = ()
-    predicts: bool = False
-
-    @property
-    def path(self) -> Path:
-        """How a source names it: `file.py:Class`."""
-        return self.file.with_name(f"{self.file.name}:{self.name}")
-
-    @property
-    def served_name(self) -> str:
-        """The name it is served under."""
-        return str(self.options.get("name") or self.name)
 
 
 def python_sources(file: Path, wanted: str = "") -> tuple[list[ModelSource], list[ModelSource]]:
@@ -58,7 +31,7 @@ def python_sources(file: Path, wanted: str = "") -> tuple[list[ModelSource], lis
     is not there, and for a file without any.
     """
     try:
-        classes = _Reader().classes(file)
+        classes = ClassReader().classes(file)
         given = [_named(file, classes, wanted)] if wanted else _served(file, classes)
         needed = _needed(given)
     except SyntaxError as error:
@@ -82,13 +55,13 @@ def chosen_class(path: Path) -> PythonClass:
     file, _, wanted = path.name.partition(":")
     path = path.with_name(file)
     try:
-        classes = _Reader().classes(path)
+        classes = ClassReader().classes(path)
     except SyntaxError as error:
         raise ConfigError(_syntax_text(path, error)) from error
     if wanted:
         return _named(path, classes, wanted)
     served = _served(path, classes)
-    inner = {need for found in served for need in found.needs}
+    inner = {need for found in served for need in found.needs.values()}
     outer = [found for found in served if (found.file, found.name) not in inner]
     if len(outer) != 1:
         names = ", ".join(found.name for found in served)
@@ -167,9 +140,9 @@ def _served(file: Path, classes: dict[str, PythonClass]) -> list[PythonClass]:
 
 def _needed(given: list[PythonClass]) -> list[PythonClass]:
     """What the given depend on, and what that depends on."""
-    reader = _Reader()
+    reader = ClassReader()
     seen = {(found.file, found.name) for found in given}
-    waiting = [need for found in given for need in found.needs]
+    waiting = [need for found in given for need in found.needs.values()]
     needed = []
     while waiting:
         file, name = waiting.pop()
@@ -181,7 +154,7 @@ def _needed(given: list[PythonClass]) -> list[PythonClass]:
             raise ConfigError(f"inferd.depends({name}): {file} has no model of that name")
         found = classes[name]
         needed.append(found)
-        waiting += found.needs
+        waiting += found.needs.values()
     return needed
 
 
@@ -203,129 +176,3 @@ def _broken(file: Path, wanted: str, error: SyntaxError) -> list[ModelSource]:
 def _syntax_text(file: Path, error: SyntaxError) -> str:
     where = error.filename or str(file)
     return f"{where}, line {error.lineno or 1}: {error.msg}"
-
-
-class _Reader:
-    """Reads files, each once, and what they import from files beside them."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, dict[str, PythonClass]] = {}
-
-    def classes(self, file: Path) -> dict[str, PythonClass]:
-        """Model classes by name, in the order of the file; raises SyntaxError, ConfigError."""
-        if file not in self._files:
-            self._files[file] = {}  # for files that import each other
-            self._read(file)
-        return self._files[file]
-
-    def _read(self, file: Path) -> None:
-        try:
-            tree = ast.parse(file.read_bytes(), filename=str(file))
-        except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from error
-        except ValueError as error:  # null bytes
-            raise SyntaxError(str(error), (str(file), 1, 1, "")) from error
-        imports = _Imports(file, tree)
-        models = self._files[file]
-        statements = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-        defined = {node.name for node in statements}
-        for node in statements:
-            bases = [base for base in map(imports.resolve, node.bases) if base is not None]
-            known = [self._base(base, file) for base in bases]
-            if any(base == _MODEL for base in bases) or any(known):
-                inherited = [base for base in known if base is not None]
-                models[node.name] = _class(file, node, inherited, imports, defined)
-
-    def _base(self, base: tuple[Path | None, str], file: Path) -> PythonClass | None:
-        where, name = base
-        if where is None:
-            return None
-        return self.classes(where).get(name)
-
-
-_MODEL = (None, "inferd.Model")
-
-
-class _Imports:
-    """What names of a file mean: inferd's own, or a class of this file or one beside it."""
-
-    def __init__(self, file: Path, tree: ast.Module) -> None:
-        self._file = file
-        self._names: dict[str, tuple[Path | None, str]] = {}
-        self._modules: dict[str, Path | None] = {}
-        for node in tree.body:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    self._module(alias.name, alias.asname or alias.name)
-            elif isinstance(node, ast.ImportFrom) and node.level <= 1:
-                for alias in node.names:
-                    self._name(node.module or "", alias.name, alias.asname or alias.name)
-
-    def _module(self, module: str, known_as: str) -> None:
-        if module == "inferd":
-            self._modules[known_as] = None
-        elif (file := self._file.with_name(f"{module}.py")).is_file():
-            self._modules[known_as] = file
-
-    def _name(self, module: str, name: str, known_as: str) -> None:
-        if module == "inferd":
-            self._names[known_as] = (None, f"inferd.{name}")
-        elif not module:  # from . import sibling
-            self._module(name, known_as)
-        elif (file := self._file.with_name(f"{module}.py")).is_file():
-            self._names[known_as] = (file, name)
-
-    def resolve(self, node: ast.expr) -> tuple[Path | None, str] | None:
-        """File and name of what an expression names; None for the file means inferd."""
-        if isinstance(node, ast.Subscript):
-            node = node.value
-        if isinstance(node, ast.Name):
-            return self._names.get(node.id, (self._file, node.id))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module = node.value.id
-            if module in self._modules:
-                file = self._modules[module]
-                return (None, f"inferd.{node.attr}") if file is None else (file, node.attr)
-        return None
-
-
-def _class(
-    file: Path, node: ast.ClassDef, bases: list[PythonClass], imports: _Imports, defined: set[str]
-) -> PythonClass:
-    options: dict[str, object] = {}
-    for base in reversed(bases):
-        options |= {name: value for name, value in base.options.items() if name != "name"}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            continue
-        try:
-            options[keyword.arg] = ast.literal_eval(keyword.value)
-        except ValueError:
-            options.pop(keyword.arg, None)
-            if keyword.arg in _MUST_BE_LITERAL:
-                raise ConfigError(
-                    f"class {node.name}: option '{keyword.arg}' is needed before the code runs; "
-                    "write its value out",
-                    file=f"{file}, line {keyword.value.lineno}",
-                ) from None
-    own = tuple(_dependencies(node, imports, defined, file))
-    needs = (*(need for base in bases for need in base.needs), *own)
-    methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
-    predicts = "predict" in methods or any(base.predicts for base in bases)
-    return PythonClass(file, node.name, options, tuple(dict.fromkeys(needs)), predicts)
-
-
-def _dependencies(
-    node: ast.ClassDef, imports: _Imports, defined: set[str], file: Path
-) -> Iterator[tuple[Path, str]]:
-    for statement in node.body:
-        value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
-        if not isinstance(value, ast.Call) or not value.args:
-            continue
-        if imports.resolve(value.func) != (None, "inferd.depends"):
-            continue
-        found = imports.resolve(value.args[0])
-        if isinstance(value.args[0], ast.Constant) and value.args[0].value in defined:
-            found = (file, str(value.args[0].value))
-        if found is not None and found[0] is not None:
-            yield found[0], found[1]
