@@ -5,6 +5,7 @@ asked for again each time. Nothing inline is run, and nothing is fetched from el
 """
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -19,9 +20,12 @@ _ASSETS = {
     "app.js": "text/javascript; charset=utf-8",
     "forms.js": "text/javascript; charset=utf-8",
     "answers.js": "text/javascript; charset=utf-8",
+    "chat.js": "text/javascript; charset=utf-8",
+    "dom.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+_NAMED = re.compile(rb"(?:\./|console/)([a-z]+\.(?:js|css|svg))\?v=")
 _SAFE = {
     "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,14 +61,7 @@ async def _asset(request: Request) -> Response:
 def _content(name: str) -> bytes:
     """A file, with the digests of those that it names."""
     data = (files("inferd") / "console" / name).read_bytes()
-    for other in _ASSETS:
-        if other != name:
-            mark = (
-                f"console/{other}?v=".encode() if name == "index.html" else f"./{other}?v=".encode()
-            )
-            if mark in data:
-                data = data.replace(mark, mark + _digest(other).encode())
-    return data
+    return _NAMED.sub(lambda found: found[0] + _digest(found[1].decode()).encode(), data)
 
 
 @cache
