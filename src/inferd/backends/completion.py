@@ -13,7 +13,7 @@ import numpy as np
 from inferd.backends.base import ModelDescription
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import ConfigError, InferdError
-from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES
+from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec
 
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -132,18 +132,24 @@ def probe_batching(
 
 
 def _sample(spec: TensorSpec, rng: np.random.Generator, row: int) -> Array:
+    shape = (1, *(PROBE_DIM if dim < 0 else dim for dim in spec.shape[1:]))
+    return made_up(spec.datatype, shape, rng, row)
+
+
+def made_up(
+    datatype: DataType, shape: tuple[int, ...], rng: np.random.Generator, row: int
+) -> Array:
     """Made-up row 0 or 1: small numbers, which any vocabulary and any range has. The two differ in
     every element; the first begins with a 1, so that what it adds to the second is seen."""
-    shape = (1, *(PROBE_DIM if dim < 0 else dim for dim in spec.shape[1:]))
-    if spec.datatype is BYTES:
+    if datatype is BYTES:
         return np.full(shape, b"ba"[row : row + 1], dtype=object)
-    if spec.datatype.kind in ("int", "bool"):
+    if datatype.kind in ("int", "bool"):
         alternating = (np.arange(math.prod(shape)) + 1 + row) % 2
-        return alternating.reshape(shape).astype(spec.datatype.dtype)
+        return alternating.reshape(shape).astype(datatype.dtype)
     values = rng.random(shape, np.float32) + np.float32(1 + row)
-    if spec.datatype is BF16:
+    if datatype is BF16:
         return (values.view(np.uint32) >> 16).astype(np.uint16)
-    return values.astype(spec.datatype.dtype)
+    return values.astype(datatype.dtype)
 
 
 def _same(a: Array, b: Array) -> bool:
