@@ -18,6 +18,7 @@ BACKENDS = {
     "onnx": "inferd.backends.onnx:OnnxBackend",
     "onnxruntime": "inferd.backends.onnxruntime:OnnxRuntimeBackend",
     "openvino": "inferd.backends.openvino:OpenVinoBackend",
+    "torch": "inferd.backends.torch:TorchBackend",
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",
