@@ -19,6 +19,7 @@ BACKENDS = {
     "onnxruntime": "inferd.backends.onnxruntime:OnnxRuntimeBackend",
     "openvino": "inferd.backends.openvino:OpenVinoBackend",
     "torch": "inferd.backends.torch:TorchBackend",
+    "tensorflow": "inferd.backends.tensorflow:TensorFlowBackend",
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",

@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
-from inferd.backends.completion import PROBE_DIM, complete, made_up, probe_batching
+from inferd.backends.completion import complete, observed_shapes, probe_batching
 from inferd.backends.torch_programs import Program, read_program, words
 from inferd.backends.torch_tensors import datatype_of, flat, to_array, to_tensor
 from inferd.config.model import ModelConfig, ModelOutput
@@ -253,34 +252,17 @@ def _shapes(
 
 
 def _observed(runner: TorchInstance, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    """What the program returns: it is run, and run again with more rows and larger free dimensions,
-    and what changed is free."""
-    found = runner.results(_made_up(inputs, 2, PROBE_DIM))
-    free: list[set[int]] = [set() for _ in found]
-    for rows, size in ((3, PROBE_DIM), (2, PROBE_DIM + 1)):
-        if not any(-1 in (spec.shape[:1] if rows == 3 else spec.shape[1:]) for spec in inputs):
-            continue
-        again = runner.results(_made_up(inputs, rows, size))
-        for dims, (_, one), (_, other) in zip(free, found, again, strict=True):
-            pairs = enumerate(zip(one.shape, other.shape, strict=True))
-            dims |= {place for place, (a, b) in pairs if a != b}
-    return [
-        TensorSpec(
-            name, datatype_of(name, tensor.dtype),
-            tuple(-1 if place in dims else dim for place, dim in enumerate(tensor.shape)),
-        )
-        for dims, (name, tensor) in zip(free, found, strict=True)
-    ]  # fmt: skip
+    """What the program returns, found out by running it."""
+    last: Named = []
 
+    def shapes_of(arrays: list[Array]) -> list[tuple[int, ...]]:
+        last[:] = runner.results(arrays)
+        return [tuple(tensor.shape) for _, tensor in last]
 
-def _made_up(inputs: Sequence[TensorSpec], rows: int, size: int) -> list[Array]:
-    rng = np.random.default_rng(0)
-    shapes = [
-        tuple(dim if dim >= 0 else size if place else rows for place, dim in enumerate(spec.shape))
-        for spec in inputs
-    ]
+    shapes = observed_shapes(shapes_of, inputs)
     return [
-        made_up(spec.datatype, shape, rng, 0) for spec, shape in zip(inputs, shapes, strict=True)
+        TensorSpec(name, datatype_of(name, tensor.dtype), shape)
+        for (name, tensor), shape in zip(last, shapes, strict=True)
     ]
 
 
