@@ -13,7 +13,7 @@ import numpy as np
 from inferd.backends.base import ModelDescription
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import ConfigError, InferdError
-from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES
+from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec
 
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -131,19 +131,54 @@ def probe_batching(
     )
 
 
+def observed_shapes(
+    shapes_of: Callable[[list[Array]], list[tuple[int, ...]]], inputs: Sequence[TensorSpec]
+) -> list[tuple[int, ...]]:
+    """Shapes of what a model returns, where nothing says them: it is run with made-up inputs, and
+    again with more rows and with larger free dimensions, and what changes is free (-1).
+
+    `shapes_of` runs the model; what it raises is raised.
+    """
+    found = shapes_of(_made_up_inputs(inputs, 2, PROBE_DIM))
+    for rows, size in ((3, PROBE_DIM), (2, PROBE_DIM + 1)):
+        if any(-1 in (spec.shape[:1] if rows == 3 else spec.shape[1:]) for spec in inputs):
+            again = shapes_of(_made_up_inputs(inputs, rows, size))
+            found = [
+                tuple(a if a == b else -1 for a, b in zip(one, other, strict=True))
+                for one, other in zip(found, again, strict=True)
+            ]
+    return found
+
+
+def _made_up_inputs(inputs: Sequence[TensorSpec], rows: int, size: int) -> list[Array]:
+    rng = np.random.default_rng(0)
+    shapes = [
+        tuple(dim if dim >= 0 else size if place else rows for place, dim in enumerate(spec.shape))
+        for spec in inputs
+    ]
+    pairs = zip(inputs, shapes, strict=True)
+    return [made_up(spec.datatype, shape, rng, 0) for spec, shape in pairs]
+
+
 def _sample(spec: TensorSpec, rng: np.random.Generator, row: int) -> Array:
+    shape = (1, *(PROBE_DIM if dim < 0 else dim for dim in spec.shape[1:]))
+    return made_up(spec.datatype, shape, rng, row)
+
+
+def made_up(
+    datatype: DataType, shape: tuple[int, ...], rng: np.random.Generator, row: int
+) -> Array:
     """Made-up row 0 or 1: small numbers, which any vocabulary and any range has. The two differ in
     every element; the first begins with a 1, so that what it adds to the second is seen."""
-    shape = (1, *(PROBE_DIM if dim < 0 else dim for dim in spec.shape[1:]))
-    if spec.datatype is BYTES:
+    if datatype is BYTES:
         return np.full(shape, b"ba"[row : row + 1], dtype=object)
-    if spec.datatype.kind in ("int", "bool"):
+    if datatype.kind in ("int", "bool"):
         alternating = (np.arange(math.prod(shape)) + 1 + row) % 2
-        return alternating.reshape(shape).astype(spec.datatype.dtype)
+        return alternating.reshape(shape).astype(datatype.dtype)
     values = rng.random(shape, np.float32) + np.float32(1 + row)
-    if spec.datatype is BF16:
+    if datatype is BF16:
         return (values.view(np.uint32) >> 16).astype(np.uint16)
-    return values.astype(spec.datatype.dtype)
+    return values.astype(datatype.dtype)
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -166,7 +166,7 @@ class OnnxRuntimeBackend:
 def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
     """Triton's parameter names for the ONNX Runtime backend override what inferd chose."""
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, with the same words
     options.intra_op_num_threads = _count(config, "intra_op_thread_count", threads)
     options.inter_op_num_threads = _count(config, "inter_op_thread_count", 1)
     # Workers that spin between batches would take the event loop's core.

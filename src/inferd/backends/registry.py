@@ -15,7 +15,11 @@ from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError
 
 BACKENDS = {
+    "onnx": "inferd.backends.onnx:OnnxBackend",
     "onnxruntime": "inferd.backends.onnxruntime:OnnxRuntimeBackend",
+    "openvino": "inferd.backends.openvino:OpenVinoBackend",
+    "torch": "inferd.backends.torch:TorchBackend",
+    "tensorflow": "inferd.backends.tensorflow:TensorFlowBackend",
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",

@@ -1,0 +1,60 @@
+"""TensorFlow, brought to life once for the process: quiet, on as many threads as it may have, and
+without taking all memory of a GPU. What it settles first, it settles for good.
+"""
+
+import functools
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from inferd.errors import ConfigError
+
+_CHATTER = (b"All log messages before absl", b"port.cc", b"cudart_stub.cc", b"cpu_feature_guard.cc")
+
+
+@functools.cache
+def tensorflow(threads: int) -> Any:
+    """The module `tensorflow`; raises ConfigError where it is not installed.
+
+    `threads` become the one pool that all its models share, if they are the first to ask.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with without_chatter():
+            import tensorflow as tf
+    except ImportError as error:
+        raise ConfigError(
+            f"backend 'tensorflow' needs a package that is not installed ({error}); "
+            "install it with: pip install 'inferd[tensorflow]'"
+        ) from error
+    try:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if not tf.config.threading.get_intra_op_parallelism_threads():
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        pass  # another user of TensorFlow in this process has settled it
+    return tf
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Leave out what TensorFlow writes on standard error whatever its log level is. What others
+    write meanwhile is written when it is over. Python's warnings are left out, too: Keras has
+    some about numpy that no user can act on."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            lines = [line for line in written if not any(part in line for part in _CHATTER)]
+            os.write(2, b"".join(lines))
