@@ -19,6 +19,7 @@ BACKENDS = {
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",
+    "transformers": "inferd.backends.transformers:TransformersBackend",
 }
 """Name of a backend to `module:class`."""
 

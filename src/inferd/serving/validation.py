@@ -6,6 +6,8 @@ equal for requests that may share a batch.
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import numpy as np
+
 from inferd.backends.base import ModelDescription
 from inferd.errors import InvalidRequest
 from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
@@ -50,15 +52,20 @@ class RequestValidator:
                 and not request.parameters
             ):
                 return [tensor.array], shape[0], ()
-        tensors = self._in_order(tensors)
+        by_name = self._by_names(tensors)
         rows = self._rows(tensors)
-        for spec, tensor in zip(self._inputs, tensors, strict=False):
-            self._check_tensor(spec, tensor)
-        arrays = [tensor.array for tensor in tensors]
+        for tensor in tensors:
+            self._check_tensor(self._by_name[tensor.name], tensor)
+        arrays = [
+            by_name[spec.name].array if spec.name in by_name else _nothing(spec)
+            for spec in self._inputs
+        ]
         parameters = request.parameters
-        if self._all_fixed and not parameters:
+        whole = len(by_name) == len(self._inputs)
+        if self._all_fixed and not parameters and whole:
             return arrays, rows, ()
-        return arrays, rows, (self._free_shape(arrays), _hashable(parameters))
+        left_out = () if whole else tuple(s.name for s in self._inputs if s.name not in by_name)
+        return arrays, rows, (self._free_shape(arrays), _hashable(parameters), left_out)
 
     def output_indices(self, outputs: Sequence[RequestedOutput] | None) -> tuple[int, ...] | None:
         """Indices of the outputs asked for, None for all; raises InvalidRequest."""
@@ -78,7 +85,7 @@ class RequestValidator:
             indices.append(index)
         return tuple(indices)
 
-    def _in_order(self, tensors: list[Tensor]) -> list[Tensor]:
+    def _by_names(self, tensors: list[Tensor]) -> dict[str, Tensor]:
         by_name: dict[str, Tensor] = {}
         for tensor in tensors:
             if tensor.name in by_name:
@@ -90,13 +97,13 @@ class RequestValidator:
                     f"it has: {known}"
                 )
             by_name[tensor.name] = tensor
-        if len(by_name) != len(self._inputs):
-            missing = [s.name for s in self._inputs if s.name not in by_name]
+        missing = [s.name for s in self._inputs if s.name not in by_name and not s.optional]
+        if missing or (self._inputs and not by_name):
             raise InvalidRequest(
                 f"expected {len(self._inputs)} inputs but got {len(by_name)} inputs for model "
                 f"'{self._name}'. Got input(s) {_names(by_name)}, missing {_names(missing)}"
             )
-        return [by_name[spec.name] for spec in self._inputs]
+        return by_name
 
     def _rows(self, tensors: list[Tensor]) -> int:
         if not self._max_batch_size:
@@ -146,6 +153,11 @@ class RequestValidator:
             tuple([array.shape[i] for i in free])
             for free, array in zip(self._free_dims, arrays, strict=True)
         )
+
+
+def _nothing(spec: TensorSpec) -> Array:
+    """What stands for an input that was left out: no rows."""
+    return np.empty((0, *(max(0, dim) for dim in spec.shape[1:])), spec.datatype.dtype)
 
 
 def _hashable(parameters: Parameters | None) -> Hashable:
