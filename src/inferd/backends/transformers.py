@@ -88,7 +88,7 @@ class EncoderModel:
     def close(self) -> None:
         """Let go of the weights."""
         self._tasks = {}
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 

@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ def best(lengths: list[int], run_tokens: int, most: int) -> int:
     for count in range(len(order)):
         for cuts in combinations(range(1, len(order)), count):
             edges = [0, *cuts, len(order)]
-            groups = [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+            groups = [order[a:b] for a, b in pairwise(edges)]
             if all(len(g) == 1 or len(g) * lengths[g[0]] <= most for g in groups):
                 found.append(cost(groups, lengths, run_tokens))
     return min(found)

@@ -17,7 +17,25 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 torch.set_num_threads(1)  # these models are too small for more
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = "the cat sat on a mat my name is paris berlin lives in who where what anna".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "my",
+    "name",
+    "is",
+    "paris",
+    "berlin",
+    "lives",
+    "in",
+    "who",
+    "where",
+    "what",
+    "anna",
+]
 LETTERS = [*string.ascii_lowercase, *(f"##{c}" for c in string.ascii_lowercase), ".", "?", ","]
 VOCABULARY = {
     token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *LETTERS, *WORDS)))
@@ -91,7 +109,9 @@ def edit(file: Path, **fields: Any) -> None:
 def add_modules(folder: Path, *kinds: str, **configs: dict[str, Any]) -> Path:
     """Make a folder of sentence-transformers of one of transformers: `kinds` come behind the
     transformer; `configs` are theirs by kind."""
-    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    listed = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    ]
     for index, kind in enumerate(kinds, 1):
         path = f"{index}_{kind}"
         kind_type = f"sentence_transformers.models.{kind}"

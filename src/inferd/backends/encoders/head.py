@@ -133,7 +133,9 @@ def _dense(module: Module) -> torch.nn.Module:
         )
         linear.load_state_dict({n.removeprefix("linear."): t.float() for n, t in weights.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BackendError(f"the Dense in {module.folder.name} cannot be loaded: {error}") from error
+        raise BackendError(
+            f"the Dense in {module.folder.name} cannot be loaded: {error}"
+        ) from error
     return torch.nn.Sequential(linear, _ACTIVATIONS[name]()).eval().requires_grad_(False)
 
 

@@ -16,8 +16,8 @@ from inferd.backends.encoders.buckets import buckets
 from inferd.backends.encoders.folder import EncoderFolder, EncoderSettings, Task
 from inferd.errors import BackendError, ConfigError
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 RUN_TOKENS = {"cpu": 64, "cuda": 8192}
 """What a run costs beside its tokens, in tokens: MiniLM on a core of an EPYC takes 7 ms and 0.28 ms
@@ -67,9 +67,7 @@ class Network:
         )
         self._fixed: dict[str, Any] = {"use_cache": False} if "use_cache" in takes else {}
 
-    def runs(
-        self, encodings: Sequence[Encoding]
-    ) -> Iterator[tuple[list[int], Any, torch.Tensor]]:
+    def runs(self, encodings: Sequence[Encoding]) -> Iterator[tuple[list[int], Any, torch.Tensor]]:
         """Run texts, alike in length together: which of them, what came, the mask [N, T] of what
         is no padding."""
         lengths = [len(encoding.ids) for encoding in encodings]

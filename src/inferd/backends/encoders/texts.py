@@ -35,6 +35,8 @@ class TextReader:
             )
         core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         core.no_padding()
+        core.no_truncation()
+        self._whole = core if stride is None else Tokenizer.from_str(core.to_str())
         if stride is None:
             core.enable_truncation(max_length, strategy="longest_first")
         else:
@@ -60,10 +62,10 @@ class TextReader:
         `stride` tokens into the one before it; raises InvalidRequest."""
         room = self.max_length - self._core.num_special_tokens_to_add(True)
         for question in questions:
-            count = len(self._core.encode(question, add_special_tokens=False).ids)
+            count = len(self._whole.encode(question, add_special_tokens=False).ids)
             if count >= room - self._stride:
                 raise InvalidRequest(
-                    f"question has at least {count} tokens, which leaves too little of the "
+                    f"question has {count} tokens, which leaves too little of the "
                     f"{self.max_length} that are read at once for the context; shorten it"
                 )
         found: list[Encoding] = self._encode(list(zip(questions, contexts, strict=True)))

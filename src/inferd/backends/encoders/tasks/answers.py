@@ -14,6 +14,7 @@ from inferd.backends.encoders.folder import EncoderSettings
 from inferd.backends.encoders.network import Network, floats
 from inferd.backends.encoders.tasks.base import (
     Columns,
+    EncoderTask,
     elements,
     spec,
     text_argument,
@@ -38,7 +39,7 @@ class Answer:
     score: float
 
 
-class Answers:
+class Answers(EncoderTask):
     """An EncoderTask: `question` and `context` to `answer`, `score`, `start` and `end`."""
 
     description = "The part of a context that answers a question"

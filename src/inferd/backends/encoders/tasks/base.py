@@ -1,7 +1,8 @@
 """What an encoder does with texts: its tensors, how they are written in JSON, and its runs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ Columns = Mapping[str, Sequence[str]]
 _JSON_TYPES = {BYTES: "string", FP32: "number", INT32: "integer", BOOL: "boolean"}
 
 
-class EncoderTask(Protocol):
+class EncoderTask(ABC):
     """A task of one loaded encoder; may be run from several threads.
 
     Shapes of `inputs` and `outputs` include the batch dimension. `arguments` are theirs, by name.
@@ -29,6 +30,7 @@ class EncoderTask(Protocol):
     description: str
     notes: tuple[str, ...]
 
+    @abstractmethod
     def run(self, columns: Columns) -> dict[str, Array]:
         """Every output by name; raises InvalidRequest naming the input at fault."""
 

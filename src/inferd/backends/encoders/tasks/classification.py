@@ -14,6 +14,7 @@ from inferd.backends.encoders.tasks.base import (
     TOKENS,
     TRUNCATED,
     Columns,
+    EncoderTask,
     elements,
     spec,
     text_argument,
@@ -28,7 +29,7 @@ from inferd.types.tensor import Array
 _PAIR = text_argument("text_pair", "A second text, for models of pairs; empty is none", '""')
 
 
-class _Pairs:
+class _Pairs(EncoderTask):
     """What both have in common: logits of texts."""
 
     inputs = (spec("text", BYTES), spec("text_pair", BYTES, optional=True))

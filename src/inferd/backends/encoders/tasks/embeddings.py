@@ -9,6 +9,7 @@ from inferd.backends.encoders.tasks.base import (
     TOKENS,
     TRUNCATED,
     Columns,
+    EncoderTask,
     spec,
     text_argument,
     vector_argument,
@@ -18,14 +19,12 @@ from inferd.types.datatype import BOOL, BYTES, FP32, INT32
 from inferd.types.tensor import Array
 
 
-class Embeddings:
+class Embeddings(EncoderTask):
     """An EncoderTask: `text` to `embedding` [N, D]."""
 
     description = "A vector for a text"
 
-    def __init__(
-        self, network: Network, folder: EncoderFolder, settings: EncoderSettings
-    ) -> None:
+    def __init__(self, network: Network, folder: EncoderFolder, settings: EncoderSettings) -> None:
         self._network = network
         self._reader = TextReader(network.tokenizer, network.max_length, settings.truncation)
         self._prompt = folder.prompt

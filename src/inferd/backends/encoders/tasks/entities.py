@@ -12,6 +12,7 @@ from inferd.backends.encoders.folder import EncoderSettings
 from inferd.backends.encoders.network import Network, floats
 from inferd.backends.encoders.tasks.base import (
     Columns,
+    EncoderTask,
     json_argument,
     json_elements,
     spec,
@@ -40,7 +41,7 @@ _SCHEMA = {
 Found = dict[str, Any]
 
 
-class Entities:
+class Entities(EncoderTask):
     """An EncoderTask: `text` to `entities`, a JSON list."""
 
     description = "The named parts of a text"
@@ -86,9 +87,13 @@ class Entities:
                 word = text[start:end]
             tokens.append(
                 {
-                    "entity": self._labels[best], "score": float(scores[index][best]),
-                    "index": index, "word": word, "start": start, "end": end,
-                }  # fmt: skip
+                    "entity": self._labels[best],
+                    "score": float(scores[index][best]),
+                    "index": index,
+                    "word": word,
+                    "start": start,
+                    "end": end,
+                }
             )
         return tokens
 

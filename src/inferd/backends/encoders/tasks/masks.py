@@ -9,6 +9,7 @@ from inferd.backends.encoders.folder import EncoderSettings
 from inferd.backends.encoders.network import Network
 from inferd.backends.encoders.tasks.base import (
     Columns,
+    EncoderTask,
     json_argument,
     json_elements,
     spec,
@@ -32,7 +33,7 @@ _CANDIDATES = {
 _SCHEMA = {"anyOf": [_CANDIDATES, {"type": "array", "items": _CANDIDATES}]}
 
 
-class Masks:
+class Masks(EncoderTask):
     """An EncoderTask: `text` with masks to `candidates`, JSON: a list for the only mask, or a list
     of such lists for several."""
 
