@@ -81,6 +81,7 @@ class ServedModel:
         )
         self.statistics = ModelStatistics()
         self.statistics.load_ns = load_ns
+        self.created_s = int(time.time())
         self.instance_count = len(instances)
         self._model = model
         self._validator = RequestValidator(spec.name, model.description)

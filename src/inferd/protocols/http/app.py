@@ -20,6 +20,7 @@ from inferd.protocols.http.openai.routes import PREFIXES, GenerationRoute, OpenA
 from inferd.protocols.http.openapi import openapi_document
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http.texts.routes import TextRoutes
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 
@@ -44,6 +45,7 @@ def create_app(
         routes=[
             *OipRoutes(data, control).routes(),
             *OpenAIRoutes(data, max_body_bytes).routes(),
+            *TextRoutes(data, max_body_bytes).routes(),
             Route("/metrics", metrics_page),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
