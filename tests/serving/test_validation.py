@@ -9,7 +9,7 @@ from inferd.errors import InvalidRequest
 from inferd.serving.validation import RequestValidator
 from inferd.types.datatype import BF16, BYTES, FP32, INT32, UINT16, DataType
 from inferd.types.inference import InferenceRequest, RequestedOutput
-from inferd.types.tensor import Tensor, TensorSpec
+from inferd.types.tensor import LeftOut, Tensor, TensorSpec
 
 
 def validator(*inputs: TensorSpec, most: int = 8) -> RequestValidator:
@@ -202,3 +202,34 @@ def test_unknown_and_repeated_outputs_are_named() -> None:
     with pytest.raises(InvalidRequest) as caught:
         ONE.output_indices([RequestedOutput("OUTPUT0"), RequestedOutput("OUTPUT0")])
     assert str(caught.value) == "output 'OUTPUT0' already exists in request"
+
+
+# -- inputs that may be left out -------------------------------------------------------------------
+
+PAIR = validator(spec(0), TensorSpec("INPUT1", BYTES, (-1,), optional=True), spec(2, -1, -1, 3))
+
+
+def test_what_is_left_out_has_no_rows_and_no_company() -> None:
+    whole = [tensor(0, 2, 16), tensor(1, 2, datatype=BYTES), tensor(2, 2, 5, 3)]
+    arrays, rows, key = PAIR.check(asking(*whole))
+    assert [a.shape for a in arrays] == [(2, 16), (2,), (2, 5, 3)]
+    arrays, again, other = PAIR.check(asking(whole[2], whole[0]))
+    assert [a.shape for a in arrays] == [(2, 16), (0,), (2, 5, 3)]
+    assert arrays[1].dtype == BYTES.dtype
+    assert (rows, again) == (2, 2)
+    assert key != other
+
+
+def test_what_is_sent_though_it_may_be_left_out_must_fit() -> None:
+    assert "data-type" in refusal(PAIR, tensor(0), tensor(1, 1), tensor(2, 1, 5, 3))
+    assert "batch size" in refusal(
+        PAIR, tensor(0, 2, 16), tensor(1, 1, datatype=BYTES), tensor(2, 2, 5, 3)
+    )
+
+
+def test_what_must_be_sent_is_named_and_what_may_be_left_out_is_one_row() -> None:
+    assert "missing ['INPUT2']" in refusal(PAIR, tensor(0), tensor(1, 1, datatype=BYTES))
+    optional = validator(TensorSpec("INPUT0", FP32, (-1, 16), optional=True))
+    (nothing,), rows, _ = optional.check(InferenceRequest("m", "", []))
+    assert isinstance(nothing, LeftOut)
+    assert rows == 1

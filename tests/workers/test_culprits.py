@@ -4,8 +4,8 @@ from inferd.types.tensor import Array
 from inferd.workers.culprits import MAX_KNOWN, Culprits
 
 
-def request(number: int) -> list[Array | None]:
-    return [np.full((2, 3), number, np.float32), None]
+def request(number: int) -> list[Array]:
+    return [np.full((2, 3), number, np.float32)]
 
 
 def test_a_request_that_ended_two_workers_alone_is_condemned() -> None:
@@ -32,9 +32,9 @@ def test_a_suspect_that_does_it_again_alone_is_condemned_and_another_is_not() ->
 
 def test_what_is_told_apart() -> None:
     texts = np.array([b"ab", b"c"], object)
-    alike: list[list[Array | None]] = [
+    alike: list[list[Array]] = [
         [texts], [np.array([b"a", b"bc"], object)], [texts.reshape(2, 1)],
-        [np.zeros(2, np.float32)], [np.zeros(2, np.int32)], [np.zeros((2, 1), np.float32)], [None],
+        [np.zeros(2, np.float32)], [np.zeros(2, np.int32)], [np.zeros((2, 1), np.float32)],
     ]  # fmt: skip
     culprits = Culprits()
     for arrays in alike:

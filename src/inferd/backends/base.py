@@ -55,7 +55,8 @@ class ModelInstance(Protocol):
     """One copy of a model on one device."""
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        """Run one batch: arrays in the order of the description's inputs, outputs likewise.
+        """Run one batch: arrays in the order of the description's inputs, outputs likewise. An
+        optional input that the requests left out has no rows.
 
         Raises BackendError with the framework's own words.
         """

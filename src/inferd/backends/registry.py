@@ -24,6 +24,7 @@ BACKENDS = {
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",
     "sklearn": "inferd.backends.sklearn:SklearnBackend",
+    "transformers": "inferd.backends.transformers:TransformersBackend",
 }
 """Name of a backend to `module:class`."""
 

@@ -4,7 +4,6 @@ Pure numpy. It refuses to know how a batch is run or why it was closed.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 
@@ -36,11 +35,7 @@ class Batch:
         if len(items) == 1:
             return items[0].arrays
         columns = zip(*[item.arrays for item in items], strict=True)
-        # An optional input that is left out is None: in all requests of a batch, or in none.
-        return [
-            column[0] if cast(object, column[0]) is None else np.concatenate(column)
-            for column in columns
-        ]
+        return [np.concatenate(column) for column in columns]
 
     def split(self, outputs: list[Array]) -> list[list[Array]]:
         """The outputs of each request: views of `outputs`, in the order of `items`.

@@ -16,6 +16,7 @@ from inferd.serving.classification import check_classification, classify
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import ServedLLM
 from inferd.serving.served_model import ServedModel
+from inferd.serving.text_model import TEXT_TASKS, TextModel, TextTask, text_model
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelMetadata
 
@@ -104,6 +105,58 @@ class DataPlane:
         names = {llm.name for llm in self._manager.served_llms()}
         served = [self._manager.default.get(name) for name in sorted(names)]
         return [llm for llm in served if isinstance(llm, ServedLLM)]
+
+    # -- texts ---------------------------------------------------------------------------------
+
+    def text_model(self, name: str | None, *tasks: TextTask) -> TextModel:
+        """The model of tensors that does the first of these tasks that it, or any, can; without a
+        name, the only one.
+
+        Raises ModelNotFound, ModelUnavailable, and InvalidRequest for a model that does none.
+        """
+        if self.draining:
+            raise ModelUnavailable("the server is shutting down and takes no new requests")
+        if not name:
+            return self._only_text_model(tasks)
+        try:
+            served = self._manager.resolve(name)
+        except ModelNotFound:
+            raise ModelNotFound(f"The model '{name}' does not exist") from None
+        what = " and no ".join(tasks)
+        if isinstance(served, ServedLLM):
+            raise InvalidRequest(
+                f"model '{name}' is a language model and does no {what}; serve an encoder for it, "
+                "such as a folder of sentence-transformers"
+            )
+        for task in tasks:
+            found = text_model(served, task)
+            if found is not None:
+                return found
+        raise InvalidRequest(
+            f"model '{name}' does no {what}; it is served on /v2/models/{name}/infer"
+        )
+
+    def _only_text_model(self, tasks: tuple[TextTask, ...]) -> TextModel:
+        served = self._default_models()
+        for task in tasks:
+            found = [model for one in served if (model := text_model(one, task)) is not None]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                names = ", ".join(model.served.name for model in found)
+                raise InvalidRequest(f"model is required; for {task} there are: {names}")
+        raise InvalidRequest(f"no model that is ready does {' or '.join(tasks)}")
+
+    def text_models(self) -> list[ServedModel]:
+        """The models of tensors that do anything with texts, by name."""
+        return [
+            one for one in self._default_models()
+            if any(text_model(one, task) is not None for task in TEXT_TASKS)
+        ]  # fmt: skip
+
+    def _default_models(self) -> list[ServedModel]:
+        served = [one for _, one in sorted(self._manager.default.items())]
+        return [one for one in served if isinstance(one, ServedModel)]
 
     # -- tensors -------------------------------------------------------------------------------
 

@@ -103,6 +103,7 @@ class ServedModel:
         self.explain_signature = loaded.explain
         self.statistics = ModelStatistics()
         self.statistics.load_ns = loaded.load_ns
+        self.created_s = int(time.time())
         self.instance_count = loaded.instance_count
         self._loaded = loaded
         self._culprits = loaded.culprits

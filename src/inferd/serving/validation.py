@@ -5,11 +5,10 @@ equal for requests that may share a batch.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import cast
 
 from inferd.errors import InvalidRequest
 from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
-from inferd.types.tensor import Array, Tensor, TensorSpec
+from inferd.types.tensor import Array, LeftOut, Tensor, TensorSpec, left_out
 
 
 class RequestValidator:
@@ -57,8 +56,10 @@ class RequestValidator:
         for spec, given in zip(self._inputs, in_order, strict=True):
             if given is not None:
                 self._check_tensor(spec, given)
-        # An optional input that is left out is None, which only models that have such inputs see.
-        arrays = cast(list[Array], [None if t is None else t.array for t in in_order])
+        arrays = [
+            left_out(spec) if given is None else given.array
+            for spec, given in zip(self._inputs, in_order, strict=True)
+        ]
         parameters = request.parameters
         if self._all_fixed and not parameters:
             return arrays, rows, ()
@@ -94,15 +95,13 @@ class RequestValidator:
                     f"it has: {known}"
                 )
             by_name[tensor.name] = tensor
-        if len(by_name) != len(self._inputs):
-            missing = [s.name for s in self._inputs if not s.optional and s.name not in by_name]
-            if not missing:
-                return [by_name.get(spec.name) for spec in self._inputs]
+        missing = [s.name for s in self._inputs if s.name not in by_name and not s.optional]
+        if missing:
             raise InvalidRequest(
                 f"expected {len(self._inputs)} inputs but got {len(by_name)} inputs for model "
                 f"'{self._name}'. Got input(s) {_names(by_name)}, missing {_names(missing)}"
             )
-        return [by_name[spec.name] for spec in self._inputs]
+        return [by_name.get(spec.name) for spec in self._inputs]
 
     def _rows(self, tensors: list[Tensor]) -> int:
         if not self._max_batch_size:
@@ -151,7 +150,7 @@ class RequestValidator:
 
     def _free_shape(self, arrays: list[Array]) -> Hashable:
         return tuple(
-            None if cast(object, array) is None
+            None if isinstance(array, LeftOut)
             else array.shape[1:] if spec.any_shape
             else tuple([array.shape[i] for i in free])
             for spec, free, array in zip(self._inputs, self._free_dims, arrays, strict=True)

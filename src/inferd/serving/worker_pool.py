@@ -20,7 +20,7 @@ from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, InferdError, RequestTimeout
 from inferd.serving.worker_seat import Job, Seat, StartWorker
 from inferd.types.datatype import DATATYPES, DataType
-from inferd.types.tensor import Array
+from inferd.types.tensor import Array, LeftOut
 from inferd.workers.culprits import Culprits
 from inferd.workers.memory import pack, unpack
 from inferd.workers.messages import (
@@ -255,10 +255,10 @@ class WorkerPool:
         given = [
             (kind, column)
             for kind, column in zip(self._kinds[method], columns, strict=True)
-            if column[0] is not None
+            if not isinstance(column[0], LeftOut)
         ]
         packed = iter(pack(given, seat.windows(slot)[0]))
-        return [None if column[0] is None else next(packed) for column in columns]
+        return [None if isinstance(column[0], LeftOut) else next(packed) for column in columns]
 
     def _heard(self, seat: Seat, event: Event) -> None:
         match event:

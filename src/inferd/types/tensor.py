@@ -15,6 +15,17 @@ from inferd.types.datatype import DataType
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class LeftOut(np.ndarray[Any, np.dtype[Any]]):
+    """What stands for an optional input that a request leaves out: an array without rows, told by
+    its class from one that was sent without."""
+
+
+def left_out(spec: "TensorSpec") -> LeftOut:
+    """What stands for an input, with its datatype and the sizes that are known behind the first."""
+    shape = (0, *(max(0, size) for size in spec.shape[1:]))
+    return np.empty(shape, spec.datatype.dtype).view(LeftOut)
+
+
 class Tensor(msgspec.Struct, eq=False):
     """A named array. BYTES arrays hold `bytes` objects, BF16 arrays are uint16 bit patterns."""
 

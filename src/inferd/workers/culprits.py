@@ -22,7 +22,7 @@ class Culprits:
         self._deaths: OrderedDict[bytes, int] = OrderedDict()
         self._suspects: set[bytes] = set()
 
-    def accuse(self, method: str, arrays: Sequence[Array | None]) -> bool:
+    def accuse(self, method: str, arrays: Sequence[Array]) -> bool:
         """A worker has ended while it ran this request alone; whether it is refused from now on."""
         mark = _fingerprint(method, arrays)
         deaths = self._deaths.get(mark, 0) + 1 + (mark in self._suspects)
@@ -33,27 +33,24 @@ class Culprits:
             self._deaths.popitem(last=False)
         return deaths >= DEADLY
 
-    def suspect(self, method: str, arrays: Sequence[Array | None]) -> None:
+    def suspect(self, method: str, arrays: Sequence[Array]) -> None:
         """A worker has ended while it ran this request among others; it will now be run alone."""
         self._suspects.add(_fingerprint(method, arrays))
 
-    def acquit(self, method: str, arrays: Sequence[Array | None]) -> None:
+    def acquit(self, method: str, arrays: Sequence[Array]) -> None:
         """A suspect was run alone, and the worker lives."""
         self._suspects.discard(_fingerprint(method, arrays))
 
-    def condemned(self, method: str, arrays: Sequence[Array | None]) -> bool:
+    def condemned(self, method: str, arrays: Sequence[Array]) -> bool:
         """Whether a request has ended workers often enough."""
         if not self._deaths:  # nearly always: nothing is hashed
             return False
         return self._deaths.get(_fingerprint(method, arrays), 0) >= DEADLY
 
 
-def _fingerprint(method: str, arrays: Sequence[Array | None]) -> bytes:
+def _fingerprint(method: str, arrays: Sequence[Array]) -> bytes:
     digest = blake2b(method.encode(), digest_size=16)
     for array in arrays:
-        if array is None:
-            digest.update(b"none")
-            continue
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         if array.dtype.hasobject:
             for text in array.ravel().tolist():

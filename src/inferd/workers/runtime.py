@@ -12,7 +12,7 @@ import msgspec
 from inferd.backends.base import ModelDescription, OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.errors import InferdError, Unsupported
-from inferd.types.tensor import Array, TensorSpec
+from inferd.types.tensor import Array, TensorSpec, left_out
 from inferd.workers.messages import Loaded, Start, TensorLine, WorkerTerms
 
 Outcome = list[Array] | InferdError
@@ -82,8 +82,9 @@ class BackendRuntime:
 
     def run(self, job: Job) -> list[Array]:
         """See Runtime."""
-        inputs = [array for array in job.inputs if array is not None]
-        return self._instance.run(inputs)
+        specs = self._model.description.inputs
+        pairs = zip(specs, job.inputs, strict=True)
+        return self._instance.run([left_out(s) if array is None else array for s, array in pairs])
 
     async def arun(self, job: Job) -> list[Array]:
         """Not for a backend."""

@@ -22,6 +22,7 @@ from inferd.protocols.http.openai.routes import PREFIXES, OpenAIRoutes
 from inferd.protocols.http.openapi import openapi_document
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http.texts.routes import TextRoutes
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 
@@ -49,6 +50,7 @@ def create_app(
             *OpenAIRoutes(data, max_body_bytes).routes(),
             *CallRoutes(data, control).routes(),
             *console_routes(),
+            *TextRoutes(data, max_body_bytes).routes(),
             Route("/metrics", metrics_page),
             Route("/openapi.json", openapi),
             Route("/docs", docs),

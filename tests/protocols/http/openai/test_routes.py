@@ -83,6 +83,19 @@ async def test_a_language_model_takes_no_tensors(toy: Toy) -> None:
 
 
 @with_toy()
+async def test_a_language_model_does_nothing_with_texts_but_go_on(toy: Toy) -> None:
+    bodies = {
+        "/v1/embeddings": {"input": "x"}, "/rerank": {"query": "x", "documents": ["y"]},
+        "/classify": {"input": "x"},
+    }  # fmt: skip
+    for path, body in bodies.items():
+        error = error_of(await toy.post(path, model=NAME, **body), 400)
+        assert f"model '{NAME}' is a language model" in error["message"]
+        assert "serve an encoder" in error["message"]
+        assert "no model that is ready" in error_of(await toy.post(path, **body), 400)["message"]
+
+
+@with_toy()
 async def test_a_language_model_is_seen_by_the_v2_protocol(toy: Toy) -> None:
     (line,) = (await toy.client.post("/v2/repository/index")).json()
     assert (line["name"], line["state"]) == (NAME, "READY")

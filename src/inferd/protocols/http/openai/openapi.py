@@ -39,30 +39,34 @@ def openai_schemas() -> dict[str, Any]:
 
 def openai_paths() -> dict[str, Any]:
     """The operations, by path and method."""
-    chat = _post("Chat", "Answer messages, whole or as a stream of events", "ChatRequest")
-    completion = _post("Completions", "Continue or score prompts", "CompletionRequest")
+    chat = post_operation("Chat", "Answer messages, whole or as a stream of events", "ChatRequest")
+    completion = post_operation("Completions", "Continue or score prompts", "CompletionRequest")
     for operation in (chat, completion):
         operation["responses"]["200"]["content"]["text/event-stream"] = {}
     chat["x-example"] = _EXAMPLE
-    one = _operation("Models", "One language model", (404,))
+    one = _operation("Models", "One of those models", (404,))
     one["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
+    models = _operation("Models", "Every model of language or of texts that answers")
+    tokenize = post_operation("Tokens", "The tokens of a prompt", "TokenizeRequest")
+    detokenize = post_operation("Tokens", "The text of tokens", "DetokenizeRequest")
     health = _operation("Health", "Whether requests should be sent here")
     health["responses"] = {"200": {"description": "Yes"}, "503": {"description": "Not now"}}
     return {
         "/v1/chat/completions": {"post": chat},
         "/v1/completions": {"post": completion},
-        "/v1/models": {"get": _operation("Models", "Every language model that answers")},
+        "/v1/models": {"get": models},
         "/v1/models/{model}": {"get": one},
-        "/tokenize": {"post": _post("Tokens", "The tokens of a prompt", "TokenizeRequest")},
-        "/detokenize": {"post": _post("Tokens", "The text of tokens", "DetokenizeRequest")},
+        "/tokenize": {"post": tokenize},
+        "/detokenize": {"post": detokenize},
         "/health": {"get": health},
         "/version": {"get": _operation("Health", "The server's version")},
     }
 
 
-def _post(tag: str, summary: str, body: str) -> dict[str, Any]:
+def post_operation(tag: str, summary: str, body: str) -> dict[str, Any]:
+    """An operation that takes a body, with the errors that it may answer."""
     operation = _operation(tag, summary, (400, 404, 413, 415, 429, 500, 503))
     operation["requestBody"] = {
         "required": True,

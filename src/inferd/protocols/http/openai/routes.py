@@ -2,23 +2,21 @@
 and health are ordinary ASGI routes. Source of the paths without /v1: vLLM.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from inferd.errors import InferdError, InvalidRequest, ModelNotFound
+from inferd.errors import InvalidRequest, ModelNotFound
 from inferd.protocols.http.connection import Handler, HttpConnection
-from inferd.protocols.http.openai.body import decode_body
-from inferd.protocols.http.openai.errors import (
-    openai_error_body,
-    openai_error_headers,
-    status_of,
+from inferd.protocols.http.openai.endpoint import (
+    Endpoint,
+    json_response,
+    read_fields,
+    translating,
 )
+from inferd.protocols.http.openai.errors import openai_error_body
 from inferd.protocols.http.openai.exchange import GenerationExchange
 from inferd.protocols.http.openai.offload import offloaded
 from inferd.protocols.http.openai.prompts import chat_prompt, runs_code
@@ -34,15 +32,12 @@ from inferd.schemas.openai import (
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_llm import ServedLLM
 
-T = TypeVar("T", bound=msgspec.Struct)
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 GENERATION: dict[bytes, type[GenerationFields]] = {
     b"/v1/chat/completions": ChatRequest,
     b"/v1/completions": CompletionRequest,
 }
 
-PREFIXES = ("/v1/", "/tokenize", "/detokenize")
+PREFIXES = ("/v1/", "/v2/rerank", "/rerank", "/classify", "/tokenize", "/detokenize")
 """Paths whose errors have the OpenAI API's shape."""
 
 
@@ -93,21 +88,26 @@ class OpenAIRoutes:
             "/detokenize": self.detokenize,
         }
         return [
-            *[Route(path, _translating(e), methods=["GET"]) for path, e in gets.items()],
-            *[Route(path, _translating(e), methods=["POST"]) for path, e in posts.items()],
+            *[Route(path, translating(e), methods=["GET"]) for path, e in gets.items()],
+            *[Route(path, translating(e), methods=["POST"]) for path, e in posts.items()],
         ]
 
     async def models(self, request: Request) -> Response:
-        """Every language model that answers."""
-        return _json({"object": "list", "data": [_card(m) for m in self._plane.generators()]})
+        """Every language model, and every model of texts, that answers."""
+        return json_response({"object": "list", "data": self._cards()})
 
     async def model(self, request: Request) -> Response:
-        """One language model."""
+        """One of those models."""
         name = request.path_params["model"]
-        for llm in self._plane.generators():
-            if llm.name == name:
-                return _json(_card(llm))
-        raise ModelNotFound(f"The model '{name}' does not exist or is not a language model")
+        for card in self._cards():
+            if card["id"] == name:
+                return json_response(card)
+        raise ModelNotFound(f"The model '{name}' does not exist or is no model of texts")
+
+    def _cards(self) -> list[dict[str, Any]]:
+        cards = [_card(llm.name, llm.created_s, llm.max_len) for llm in self._plane.generators()]
+        cards += [_card(model.name, model.created_s, None) for model in self._plane.text_models()]
+        return sorted(cards, key=lambda card: str(card["id"]))
 
     async def health(self, request: Request) -> Response:
         """200 when requests should be sent here, else 503."""
@@ -115,15 +115,15 @@ class OpenAIRoutes:
 
     async def version(self, request: Request) -> Response:
         """The server's version."""
-        return _json({"version": self._plane.server_metadata()[1]})
+        return json_response({"version": self._plane.server_metadata()[1]})
 
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a prompt or of messages."""
-        fields, size = await self._fields(request, TokenizeRequest)
+        fields, size = await read_fields(request, TokenizeRequest, self._max_body_bytes)
         llm = self._plane.generator(fields.model)
         tokens = await offloaded(size, lambda: _tokens(llm, fields), runs_code(fields))
         strings = [llm.tokenizer.token(i) for i in tokens] if fields.return_token_strs else None
-        return _json(
+        return json_response(
             {
                 "count": len(tokens),
                 "max_model_len": llm.max_len,
@@ -134,18 +134,12 @@ class OpenAIRoutes:
 
     async def detokenize(self, request: Request) -> Response:
         """The text of tokens."""
-        fields, size = await self._fields(request, DetokenizeRequest)
+        fields, size = await read_fields(request, DetokenizeRequest, self._max_body_bytes)
         llm = self._plane.generator(fields.model)
         tokens = llm.checked_ids(fields.tokens)
         decode = llm.tokenizer.decode
         text = await offloaded(size, lambda: decode(tokens, skip_special_tokens=False))
-        return _json({"prompt": text})
-
-    async def _fields(self, request: Request, kind: type[T]) -> tuple[T, int]:
-        """The body, decoded, and its size."""
-        headers: dict[bytes, bytes] = dict(request.scope["headers"])
-        body, most = await request.body(), self._max_body_bytes
-        return await offloaded(len(body), lambda: decode_body(body, headers, kind, most)), len(body)
+        return json_response({"prompt": text})
 
 
 def _tokens(llm: ServedLLM, fields: TokenizeRequest) -> list[int]:
@@ -158,32 +152,14 @@ def _tokens(llm: ServedLLM, fields: TokenizeRequest) -> list[int]:
     return llm.tokenizer.encode(chat_prompt(llm, fields), add_special_tokens=bool(special))
 
 
-def _card(llm: ServedLLM) -> dict[str, Any]:
+def _card(name: str, created_s: int, max_len: int | None) -> dict[str, Any]:
     return {
-        "id": llm.name,
+        "id": name,
         "object": "model",
-        "created": llm.created_s,
+        "created": created_s,
         "owned_by": "inferd",
-        "root": llm.name,
+        "root": name,
         "parent": None,
-        "max_model_len": llm.max_len,
+        "max_model_len": max_len,
         "permission": [],
     }
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), 200, media_type="application/json")
-
-
-def _translating(endpoint: Endpoint) -> Endpoint:
-    async def translated(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except InferdError as error:
-            headers = {n.decode(): v.decode() for n, v in openai_error_headers(error)}
-            return Response(
-                openai_error_body(error), status_of(error), headers, media_type="application/json"
-            )
-
-    translated.__doc__ = endpoint.__doc__
-    return translated

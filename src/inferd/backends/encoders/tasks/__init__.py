@@ -1,0 +1,1 @@
+"""One file a task; what they have in common is in `base.py`."""

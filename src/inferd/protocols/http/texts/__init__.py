@@ -1,0 +1,1 @@
+"""Routes for texts over models of tensors: embeddings, reranking, classification."""
