@@ -212,3 +212,18 @@ def until(holds: Any, seconds: float = 20.0) -> None:
             return
         wait.wait(0.02)
     raise AssertionError(f"after {seconds} s it still does not hold")
+
+
+def test_a_saved_file_is_served_and_one_with_a_mistake_is_not(tmp_path: Path) -> None:
+    source = "import inferd\n\nclass Twice(inferd.Model):\n    def predict(self, x: int) -> int:\n"
+    file = tmp_path / "app.py"
+    file.write_text(source + "        return x * 2\n")
+    with testing.serve(f"{file}:Twice", options=("--reload",)) as server:
+        assert server.predict("Twice", x=4) == 8
+        for mistake in ("        return x *\n", "        return x * 3\nraise ValueError('late')\n"):
+            told = len(server.log)
+            file.write_text(source + mistake)
+            until(lambda told=told: any(file.name in line for line in server.log[told:]))
+            assert server.predict("Twice", x=4) == 8
+        file.write_text(source + "        return x * 3\n")
+        until(lambda: server.predict("Twice", x=4) == 12)

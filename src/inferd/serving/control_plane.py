@@ -13,6 +13,9 @@ from inferd.types.model import ModelReadyState, ModelStatus
 
 _log = logging.getLogger("inferd.models")
 
+RELOAD_POLL_S = 0.5
+"""How often to look whether an author has saved a file."""
+
 
 class ControlPlane:
     """Changes what is served. All calls on the loop's thread."""
@@ -21,7 +24,8 @@ class ControlPlane:
         self._manager = manager
         self._mode = config.model_control_mode
         self._load_model = config.load_model
-        self._poll_secs = config.repository_poll_secs
+        self._polls = config.model_control_mode == "poll" or config.reload
+        self._poll_secs = RELOAD_POLL_S if config.reload else config.repository_poll_secs
         self._known: set[str] = set()
 
     # -- the repository -----------------------------------------------------------------------
@@ -99,8 +103,8 @@ class ControlPlane:
         self._manager.starting = False
 
     async def poll(self) -> None:
-        """Follow the repository until cancelled; only in poll mode."""
-        while self._mode == "poll":
+        """Follow the repository until cancelled; only in poll mode, or to reload."""
+        while self._polls:
             await asyncio.sleep(self._poll_secs)
             try:
                 await self.poll_once()
