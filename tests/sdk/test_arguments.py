@@ -2,7 +2,9 @@
 
 import datetime
 import enum
+import functools
 import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -13,12 +15,12 @@ import pandas as pd
 import PIL.Image
 import pydantic
 import pytest
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import InvalidRequest
 from inferd.sdk.runtime import ModelRuntime
 from inferd.types.signature import Argument
+from sdk.calls import failure, loaded, outputs, run, texts
 
 
 class Colour(enum.Enum):
@@ -309,12 +311,27 @@ def test_an_argument_needs_an_annotation_and_a_name() -> None:
         def predict(x: int) -> int:
             return x
 
+    class Endless(inferd.Model):
+        def predict(self, x: int) -> Iterator:  # type: ignore[type-arg]
+            yield x
+
+    class Unknown(inferd.Model):
+        def predict(self, x: "Nope") -> int:  # type: ignore[name-defined]  # noqa: F821
+            return 1
+
+    class Mounted(inferd.Model, mount="/demo"):
+        def predict(self, x: int) -> int:
+            return x
+
     for model, words in [
         (Bare, r"Bare.predict: parameter 'x' has no annotation; write its type"),
         (Many, r"Many.predict: '\*x: int': every argument needs a name of its own"),
         (Silent, r"Silent.predict: its result has no annotation; write -> and its type"),
         (Static, r"Static.predict must be a method that takes self"),
         (inferd.Model, r"Model has no method predict"),
+        (Endless, r"Endless.predict: say what the stream is of"),
+        (Unknown, r"Unknown.predict: its annotations cannot be read: name 'Nope'"),
+        (Mounted, r"Mounted: option 'mount' says where its 'asgi' answers, and it has none"),
     ]:
         with pytest.raises(TypeError, match=words):
             ModelRuntime(model)
@@ -330,3 +347,48 @@ def test_arrays_are_handed_over_without_a_copy() -> None:
     array.flags.writeable = False
     run(runtime, array)
     assert np.shares_memory(runtime.model.seen, array)  # type: ignore[attr-defined]
+
+
+def test_a_batch_of_arrays_may_be_a_list() -> None:
+    class Sums(inferd.Model, max_batch_size=4):
+        def predict(self, x: list[npt.NDArray[np.float32]]) -> list[float]:
+            return [float(array.sum()) for array in x]
+
+    first, second = run(Sums, np.ones((3, 2), np.float32), rows=[2, 1])
+    assert (outputs(first), outputs(second)) == ([[2.0, 2.0]], [[2.0]])
+
+
+def test_a_wrong_text_in_an_array_fails_only_its_request() -> None:
+    class Same(inferd.Model, max_batch_size=4):
+        def predict(self, x: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+            return x
+
+    first, second = run(Same, texts(b"a", b"\xff"), rows=[1, 1])
+    assert outputs(first) == [[b"a"]]
+    assert "argument 'x': expected UTF-8 text" in failure(second, InvalidRequest)
+
+
+def test_a_default_stands_for_every_item_of_a_batch() -> None:
+    class Holes(inferd.Model, max_batch_size=4):
+        def predict(self, x: list[float | None] = [None]) -> list[bool]:  # noqa: B006
+            return [value is None for value in x]
+
+    first, second = run(Holes, None, rows=[2, 1])
+    assert (outputs(first), outputs(second)) == ([[True, True]], [[True]])
+
+
+def test_a_decorated_method_keeps_its_arguments() -> None:
+    def logged(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def inner(*args: Any, **keywords: Any) -> int:
+            return function(*args, **keywords)
+
+        return inner
+
+    class Times(inferd.Model):
+        @logged
+        def predict(self, x: int, *, k: int = 2) -> int:
+            return x * k
+
+    assert outputs(run(Times, np.array([2]), None)[0]) == [[4]]
+    assert outputs(run(Times, np.array([2]), np.array([5]))[0]) == [[10]]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest, ModelUnavailable, Unsupported
@@ -17,6 +16,7 @@ from inferd.sdk.call import Call
 from inferd.sdk.local import LocalAsk
 from inferd.sdk.runtime import ModelRuntime
 from inferd.types.signature import Signature
+from sdk.calls import failure, loaded, outputs, run, texts
 
 
 @dataclass

@@ -2,11 +2,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.sdk.calls import outputs, run, texts
 
 from inferd.errors import BackendError
 from inferd.sdk.finder import find_model_class
 from inferd.sdk.runtime import ModelRuntime
+from sdk.calls import outputs, run, texts
 
 ONE = """
 import inferd

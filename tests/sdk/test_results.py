@@ -13,12 +13,12 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest
 from inferd.sdk.call import Call
 from inferd.sdk.runtime import ModelRuntime
+from sdk.calls import failure, loaded, outputs, run, texts
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.sdk.calls import failure, loaded, outputs, run, texts
 
 import inferd
 from inferd.errors import BackendError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.sdk.call import Call
 from inferd.sdk.card import ModelCard
 from inferd.sdk.runtime import ModelRuntime
+from sdk.calls import failure, loaded, outputs, run, texts
 
 NUMBER = np.array([3])
 

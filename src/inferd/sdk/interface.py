@@ -102,7 +102,7 @@ def _streams(model_class: type[Model], chain: list[str], functions: list[Any]) -
     for name, function in zip(chain, functions, strict=True):
         generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         base, _ = unwrap(_hints(f"{model_class.__name__}.{name}", function).get("return"))
-        streaming[name] = generates or get_origin(base) in _STREAMS
+        streaming[name] = generates or (get_origin(base) or base) in _STREAMS
     for name in ("preprocess", "postprocess", "explain"):
         if streaming.get(name):
             raise TypeError(f"{model_class.__name__}.{name} cannot be a stream; only predict can")
@@ -195,8 +195,13 @@ def _results(where: str, function: Any, batched: bool) -> Results:
     if "return" not in hints:
         raise TypeError(f"{where}: its result has no annotation; write -> and its type")
     annotation, _ = unwrap(hints["return"])
-    streams = get_origin(annotation) in _STREAMS
+    if (get_origin(annotation) or annotation) in _STREAMS:
+        if not get_args(annotation):
+            raise TypeError(f"{where}: say what the stream is of, for example -> Iterator[str]")
+        annotation = get_args(annotation)[0]
+    else:
+        annotation = hints["return"]
     try:
-        return read_results(get_args(annotation)[0] if streams else hints["return"], batched)
+        return read_results(annotation, batched)
     except TypeError as error:
         raise TypeError(f"{where}: {error}") from None

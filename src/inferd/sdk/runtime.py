@@ -46,6 +46,11 @@ class ModelRuntime:
     ) -> None:
         self._class = model_class
         options = model_class.options
+        if options.mount and not hasattr(model_class, "asgi"):
+            raise TypeError(
+                f"{model_class.__name__}: option 'mount' says where its 'asgi' answers, and it has "
+                "none; write it, or leave out mount"
+            )
         self._device = device or options.device
         self._ask = ask
         self._clock = clock
