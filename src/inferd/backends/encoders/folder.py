@@ -75,7 +75,7 @@ class EncoderFolder:
 
     `modules` are those of sentence-transformers behind the transformer, empty in a folder of
     transformers; `prompt` stands before every text; `max_length` is what sentence-transformers was
-    told.
+    told, as `activation` is: what makes the score of a cross-encoder's logit.
     """
 
     weights: Path
@@ -84,6 +84,7 @@ class EncoderFolder:
     modules: tuple[Module, ...] = ()
     prompt: str = ""
     max_length: int | None = None
+    activation: str = ""
 
 
 def read_settings(config: ModelConfig) -> EncoderSettings:
@@ -105,9 +106,11 @@ def read_folder(path: Path, settings: EncoderSettings, trust: bool) -> EncoderFo
     architecture = _architecture(weights)
     task = _task(architecture, bool(modules), settings)
     _check_weights(weights, trust)
+    said = read_json(folder / "config_sentence_transformers.json")
     return EncoderFolder(
-        weights, task, architecture, tuple(modules), _prompt(folder), _max_length(folder, weights)
-    )
+        weights, task, architecture, tuple(modules), _prompt(said), _max_length(folder, weights),
+        str(said.get("activation_fn") or ""),
+    )  # fmt: skip
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -209,9 +212,8 @@ def _check_weights(weights: Path, trust: bool) -> None:
         )
 
 
-def _prompt(folder: Path) -> str:
+def _prompt(said: Mapping[str, Any]) -> str:
     """What sentence-transformers puts before a text where the caller says nothing."""
-    said = read_json(folder / "config_sentence_transformers.json")
     name = said.get("default_prompt_name")
     return str((said.get("prompts") or {}).get(name, "")) if name else ""
 
