@@ -75,7 +75,8 @@ class EncoderFolder:
 
     `modules` are those of sentence-transformers behind the transformer, empty in a folder of
     transformers; `prompt` stands before every text; `max_length` is what sentence-transformers was
-    told, as `activation` is: what makes the score of a cross-encoder's logit.
+    told, as are `activation`, which makes the score of a cross-encoder's logit, and `lowercases`,
+    which is about texts.
     """
 
     weights: Path
@@ -85,6 +86,7 @@ class EncoderFolder:
     prompt: str = ""
     max_length: int | None = None
     activation: str = ""
+    lowercases: bool = False
 
 
 def read_settings(config: ModelConfig) -> EncoderSettings:
@@ -107,9 +109,10 @@ def read_folder(path: Path, settings: EncoderSettings, trust: bool) -> EncoderFo
     task = _task(architecture, bool(modules), settings)
     _check_weights(weights, trust)
     said = read_json(folder / "config_sentence_transformers.json")
+    sentence = _sentence_config(folder, weights)
     return EncoderFolder(
-        weights, task, architecture, tuple(modules), _prompt(said), _max_length(folder, weights),
-        str(said.get("activation_fn") or ""),
+        weights, task, architecture, tuple(modules), _prompt(said), _max_length(sentence),
+        str(said.get("activation_fn") or ""), bool(sentence.get("do_lower_case")),
     )  # fmt: skip
 
 
@@ -218,11 +221,16 @@ def _prompt(said: Mapping[str, Any]) -> str:
     return str((said.get("prompts") or {}).get(name, "")) if name else ""
 
 
-def _max_length(folder: Path, weights: Path) -> int | None:
-    """What sentence-transformers, in either of the places it writes to, was told."""
+def _sentence_config(folder: Path, weights: Path) -> dict[str, Any]:
+    """What sentence-transformers says of the transformer, in either of the places it writes to."""
     for place in (weights, folder):
         for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
-            length = read_json(place / name).get("max_seq_length")
-            if isinstance(length, int) and length > 0:
-                return length
-    return None
+            said = read_json(place / name)
+            if said:
+                return said
+    return {}
+
+
+def _max_length(said: Mapping[str, Any]) -> int | None:
+    length = said.get("max_seq_length")
+    return length if isinstance(length, int) and length > 0 else None

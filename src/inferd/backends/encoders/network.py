@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Encoding
+from tokenizers import Encoding, normalizers
 
 from inferd.backends.encoders.buckets import buckets
 from inferd.backends.encoders.folder import EncoderFolder, EncoderSettings, Task
@@ -113,6 +113,10 @@ def _described(folder: EncoderFolder) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder.weights, **options)
     except Exception as error:
         raise _unreadable(folder, error) from error
+    if folder.lowercases and tokenizer.is_fast:
+        core = tokenizer.backend_tokenizer
+        rest = [core.normalizer] if core.normalizer is not None else []
+        core.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
     return config, tokenizer
 
 

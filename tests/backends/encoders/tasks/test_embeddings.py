@@ -173,6 +173,20 @@ def test_a_transformer_in_a_folder_of_its_own(folder: Path, tmp_path: Path) -> N
     assert found["tokens"].tolist() == [4, 16]
 
 
+def test_texts_are_made_lower_where_sentence_transformers_would(
+    folder: Path, tmp_path: Path
+) -> None:
+    spoiled = tiny.copy_of(folder, tmp_path / "m")
+    core = json.loads((spoiled / "tokenizer.json").read_text())
+    core["normalizer"]["lowercase"] = False
+    (spoiled / "tokenizer.json").write_text(json.dumps(core))
+    as_it_is = ask(opened(spoiled), text=["The CAT", "the cat"])["embedding"]
+    assert not np.allclose(*as_it_is)
+    tiny.edit(spoiled / "sentence_bert_config.json", do_lower_case=True)
+    lower = ask(opened(spoiled), text=["The CAT", "the cat"])["embedding"]
+    np.testing.assert_allclose(lower, [as_it_is[1]] * 2, rtol=1e-5, atol=1e-6)
+
+
 def test_sizes_that_an_embedding_may_be_cut_to_are_in_its_schema(
     folder: Path, tmp_path: Path
 ) -> None:
