@@ -54,6 +54,13 @@ def test_outputs_may_be_chosen_by_the_configuration() -> None:
     assert [a.name for a in model.description.signature.outputs] == ["tokens", "label"]
 
 
+def test_an_encoder_has_a_batch_dimension() -> None:
+    config = ModelConfig(max_batch_size=0)
+    with pytest.raises(ConfigError, match="1 or more") as caught:
+        TransformersBackend().open(tiny.saved(BASE), config, OpenOptions())
+    assert caught.value.field == "max_batch_size"
+
+
 def test_a_file_of_the_folder_stands_for_it(folder: Path) -> None:
     found = ask(opened(folder / "config.json"), text=["cat"])["embedding"]
     np.testing.assert_array_equal(found, ask(opened(folder), text=["cat"])["embedding"])

@@ -63,6 +63,12 @@ class EncoderModel:
         self._threads = threads
         task = tasks[devices[0]]
         size = config.max_batch_size
+        if size == 0:
+            raise ConfigError(
+                "is 0, but an encoder's tensors have a batch dimension; set it to 1 or more, or "
+                "leave it out",
+                field="max_batch_size",
+            )
         described = complete(
             config, "transformers", "transformers", task.inputs, task.outputs,
             DEFAULT_MAX_BATCH_SIZE if size is None else size, task.notes,
@@ -149,7 +155,7 @@ def _task(
     elif folder.task == "fill-mask":
         task = Masks(network, settings)
     elif network.config.num_labels == 1:
-        task = Reranking(network, settings)
+        task = Reranking(network, folder, settings)
     else:
         task = Classification(network, settings)
     where = f"{folder.architecture} on {device} in {network.dtype}"

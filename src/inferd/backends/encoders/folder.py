@@ -75,7 +75,8 @@ class EncoderFolder:
 
     `modules` are those of sentence-transformers behind the transformer, empty in a folder of
     transformers; `prompt` stands before every text; `max_length` is what sentence-transformers was
-    told.
+    told, as are `activation`, which makes the score of a cross-encoder's logit, and `lowercases`,
+    which is about texts.
     """
 
     weights: Path
@@ -84,6 +85,8 @@ class EncoderFolder:
     modules: tuple[Module, ...] = ()
     prompt: str = ""
     max_length: int | None = None
+    activation: str = ""
+    lowercases: bool = False
 
 
 def read_settings(config: ModelConfig) -> EncoderSettings:
@@ -105,9 +108,12 @@ def read_folder(path: Path, settings: EncoderSettings, trust: bool) -> EncoderFo
     architecture = _architecture(weights)
     task = _task(architecture, bool(modules), settings)
     _check_weights(weights, trust)
+    said = read_json(folder / "config_sentence_transformers.json")
+    sentence = _sentence_config(folder, weights)
     return EncoderFolder(
-        weights, task, architecture, tuple(modules), _prompt(folder), _max_length(folder, weights)
-    )
+        weights, task, architecture, tuple(modules), _prompt(said), _max_length(sentence),
+        str(said.get("activation_fn") or ""), bool(sentence.get("do_lower_case")),
+    )  # fmt: skip
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -209,18 +215,22 @@ def _check_weights(weights: Path, trust: bool) -> None:
         )
 
 
-def _prompt(folder: Path) -> str:
+def _prompt(said: Mapping[str, Any]) -> str:
     """What sentence-transformers puts before a text where the caller says nothing."""
-    said = read_json(folder / "config_sentence_transformers.json")
     name = said.get("default_prompt_name")
     return str((said.get("prompts") or {}).get(name, "")) if name else ""
 
 
-def _max_length(folder: Path, weights: Path) -> int | None:
-    """What sentence-transformers, in either of the places it writes to, was told."""
+def _sentence_config(folder: Path, weights: Path) -> dict[str, Any]:
+    """What sentence-transformers says of the transformer, in either of the places it writes to."""
     for place in (weights, folder):
         for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
-            length = read_json(place / name).get("max_seq_length")
-            if isinstance(length, int) and length > 0:
-                return length
-    return None
+            said = read_json(place / name)
+            if said:
+                return said
+    return {}
+
+
+def _max_length(said: Mapping[str, Any]) -> int | None:
+    length = said.get("max_seq_length")
+    return length if isinstance(length, int) and length > 0 else None

@@ -88,13 +88,17 @@ def test_one_label_is_a_reranker(tmp_path: Path, more: dict[str, Any], activates
     np.testing.assert_allclose(found["score"], scores, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_are_those_of_a_cross_encoder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", [torch.nn.Sigmoid(), torch.nn.Identity()], ids=str)
+def test_scores_are_those_of_a_cross_encoder_that_saved_itself(
+    tmp_path: Path, activation: torch.nn.Module
+) -> None:
     from sentence_transformers import CrossEncoder
 
-    folder = tiny.saved(HEAD, names="LABEL_0")
-    pairs = list(zip(TEXTS, ["a", "b", "c", "d"], strict=True))
-    wanted = CrossEncoder(str(folder), device="cpu").predict(pairs)
-    found = ask(opened(folder), text=TEXTS, text_pair=["a", "b", "c", "d"])
+    base = str(tiny.saved(HEAD, names="LABEL_0"))
+    theirs = CrossEncoder(base, device="cpu", activation_fn=activation)
+    theirs.save_pretrained(str(tmp_path / "m"))
+    wanted = theirs.predict(list(zip(TEXTS, "abcd", strict=True)))
+    found = ask(opened(tmp_path / "m"), text=TEXTS, text_pair=["a", "b", "c", "d"])
     np.testing.assert_allclose(found["score"], wanted, rtol=1e-4, atol=1e-5)
 
 

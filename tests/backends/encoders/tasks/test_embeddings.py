@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,49 @@ def test_a_dense_layer_a_prompt_and_a_shorter_length(folder: Path, tmp_path: Pat
     np.testing.assert_allclose(found["embedding"][0], wanted.numpy(), rtol=1e-4, atol=1e-5)
     assert found["tokens"].tolist() == [5, 12]
     assert found["truncated"].tolist() == [False, True]
+
+
+def test_a_folder_that_sentence_transformers_saved(folder: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    torch.manual_seed(2)
+    theirs = SentenceTransformer(
+        modules=[
+            modules.Transformer(str(folder)), modules.Pooling(32, ("mean", "max")),
+            modules.Dense(64, 8), modules.Normalize(),
+        ],
+        device="cpu",
+    )  # fmt: skip
+    theirs.save_pretrained(str(tmp_path / "m"))
+    found = ask(opened(tmp_path / "m"), text=TEXTS)["embedding"]
+    np.testing.assert_allclose(found, theirs.encode(TEXTS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_in_a_folder_of_its_own(folder: Path, tmp_path: Path) -> None:
+    inner = tiny.copy_of(folder, tmp_path / "m" / "0_Transformer")
+    tiny.edit(inner / "sentence_bert_config.json", max_seq_length=16)
+    kind = "sentence_transformers.models.Transformer"
+    listed = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": kind}]
+    (tmp_path / "m" / "modules.json").write_text(json.dumps(listed))
+    found = ask(opened(tmp_path / "m"), text=["the cat", "the " * 30])
+    wanted = ask(opened(folder), text=["the cat"])["embedding"][0]
+    np.testing.assert_allclose(found["embedding"][0], wanted, rtol=1e-5, atol=1e-6)
+    assert found["tokens"].tolist() == [4, 16]
+
+
+def test_texts_are_made_lower_where_sentence_transformers_would(
+    folder: Path, tmp_path: Path
+) -> None:
+    spoiled = tiny.copy_of(folder, tmp_path / "m")
+    core = json.loads((spoiled / "tokenizer.json").read_text())
+    core["normalizer"]["lowercase"] = False
+    (spoiled / "tokenizer.json").write_text(json.dumps(core))
+    as_it_is = ask(opened(spoiled), text=["The CAT", "the cat"])["embedding"]
+    assert not np.allclose(*as_it_is)
+    tiny.edit(spoiled / "sentence_bert_config.json", do_lower_case=True)
+    lower = ask(opened(spoiled), text=["The CAT", "the cat"])["embedding"]
+    np.testing.assert_allclose(lower, [as_it_is[1]] * 2, rtol=1e-5, atol=1e-6)
 
 
 def test_sizes_that_an_embedding_may_be_cut_to_are_in_its_schema(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inferd.backends.encoders.folder import EncoderSettings
+from inferd.backends.encoders.folder import EncoderFolder, EncoderSettings
 from inferd.backends.encoders.network import Network, floats
 from inferd.backends.encoders.tasks.base import (
     TOKENS,
@@ -100,9 +100,9 @@ class Reranking(_Pairs):
 
     description = "How well a document answers a query"
 
-    def __init__(self, network: Network, settings: EncoderSettings) -> None:
+    def __init__(self, network: Network, folder: EncoderFolder, settings: EncoderSettings) -> None:
         super().__init__(network, settings)
-        self._activates = activation(network.config) == "Sigmoid"
+        self._activates = activation(network.config, folder.activation) == "Sigmoid"
         self.outputs = (
             spec("score", FP32), spec("logit", FP32), spec("tokens", INT32),
             spec("truncated", BOOL),
@@ -120,19 +120,19 @@ class Reranking(_Pairs):
         return {"score": sigmoid(logit) if self._activates else logit, "logit": logit, **read}
 
 
-def activation(config: Any) -> str:
-    """What makes the score of a logit: Sigmoid, where config.json says nothing, or Identity.
+def activation(config: Any, said: str) -> str:
+    """What makes the score of a logit: Sigmoid, where nothing is said, or Identity.
 
-    It speaks as sentence-transformers does, or, of a model that gives no probability, as
-    transformers does. Raises Unsupported.
+    Sentence-transformers says it in a file of its own (`said`), in config.json, or, before 4, there
+    in another way; transformers says it of a model that gives no probability. Raises Unsupported.
     """
-    said = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
-    said = said or getattr(config, "sbert_ce_default_activation_function", None)
+    said = said or (getattr(config, "sentence_transformers", None) or {}).get("activation_fn", "")
+    said = said or getattr(config, "sbert_ce_default_activation_function", None) or ""
     if not said:
         return "Identity" if config.problem_type == "regression" else "Sigmoid"
     name = str(said).rpartition(".")[2]
     if name not in ("Sigmoid", "Identity"):
-        raise Unsupported(f"config.json says '{said}' for scores; known are Sigmoid and Identity")
+        raise Unsupported(f"the folder says '{said}' for scores; known are Sigmoid and Identity")
     return name
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from inferd.errors import InvalidRequest
 from inferd.protocols.http.openai.errors import FieldError
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.text_model import TextModel
@@ -111,18 +110,11 @@ async def ask(
 
 def _tensor(model: TextModel, name: str, texts: Sequence[str]) -> Tensor:
     array = np.empty(len(texts), np.object_)
-    array[:] = [_utf8(text) for text in texts]
+    array[:] = [text.encode() for text in texts]
     spec = next(spec for spec in model.served.description.inputs if spec.name == name)
     if model.served.description.max_batch_size:
         array = array.reshape(len(texts), *spec.shape[1:])
     return Tensor(name, BYTES, array)
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("a text has half of a surrogate pair, which is no character") from None
 
 
 def usage(found: dict[str, Array]) -> dict[str, int]:
