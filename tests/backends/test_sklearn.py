@@ -6,16 +6,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import catboost
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+import xgboost
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -190,6 +197,37 @@ def test_named_columns_of_numbers_and_texts_are_an_input_each(how: str, tmp_path
         answers(model, *columns)
 
 
+def test_categories_that_boosting_encodes_itself_are_texts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Bonn", "Ulm", "Köln"], 200)
+    frame = pd.DataFrame({"city": pd.Categorical(city), "rooms": rng.random(200)})
+    estimator = HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=5)
+    estimator.fit(frame, (city == "Ulm").astype(int))
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps(estimator))
+    model = opened(path, trust=True)
+    assert shapes(model.description.inputs) == {"city": ("BYTES", (-1,)), "rooms": ("FP64", (-1,))}
+    texts = np.array([name.encode() for name in city], object)
+    found = answers(model, texts, frame["rooms"].to_numpy())
+    np.testing.assert_array_equal(found["predict_proba"], estimator.predict_proba(frame))
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "lightgbm", "catboost"])
+def test_a_pickled_estimator_of_another_library_is_served(kind: str, tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    estimator: Any = {
+        "xgboost": lambda: xgboost.XGBClassifier(n_estimators=3, n_jobs=2),
+        "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=2),
+        "catboost": lambda: catboost.CatBoostClassifier(
+            iterations=3, verbose=False, allow_writing_files=False
+        ),
+    }[kind]().fit(x, y)
+    path = tmp_path / "model.joblib"
+    joblib.dump(estimator, path)
+    found = answers(opened(path, trust=True), x)
+    np.testing.assert_array_equal(found["predict"].ravel(), np.ravel(estimator.predict(x)))
+
+
 def test_a_frame_of_numbers_is_one_table(tmp_path: Path) -> None:
     frame = load_iris(as_frame=True)
     estimator = LogisticRegression(max_iter=300).fit(frame.data, frame.target)
@@ -307,6 +345,25 @@ def test_what_cannot_predict_is_told(held: Any, told: str, tmp_path: Path) -> No
     path.write_bytes(pickle.dumps(held))
     with pytest.raises(BackendError, match=told):
         opened(path, trust=True)
+
+
+class Doubler:
+    """What scikit-learn knows nothing of."""
+
+    def predict(self, x: Array) -> Array:
+        if x.shape[1] != 3:
+            raise ValueError("needs three features")
+        return x[:, 0] * 2
+
+
+def test_what_does_not_say_its_features_is_told_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps(Doubler()))
+    with pytest.raises(BackendError, match=r"needs three features; name the number .* input\.dims"):
+        opened(path, trust=True)
+    config = ModelConfig(input=(ModelInput(name="input", data_type="TYPE_FP64", dims=(3,)),))
+    found = answers(opened(path, trust=True, config=config), np.eye(3))
+    assert found["predict"].tolist() == [2.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ It holds Python's lock while it computes, and so runs in a worker process unless
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class SklearnModel:
         self, estimator: Any, columns: Columns, config: ModelConfig, notes: list[str]
     ) -> None:
         refuse_gpu(SklearnBackend.name, config)
+        if columns.count < 0 and config.input and config.input[0].dims:
+            columns = replace(columns, count=config.input[0].dims[-1])
         self._estimator = estimator
         self._columns = columns
         inputs = _input_specs(columns)
@@ -101,12 +104,16 @@ class SklearnModel:
                 "asked about new rows"
             )
         row = _table(columns, {name: _sample(columns, name) for name in inputs})
+        unknown = columns.count < 0
         specs = []
         for method in methods:
             try:
                 results = _named(method, _call(getattr(estimator, method), row))
-            except InvalidRequest as error:
-                raise BackendError(f"a row to try it with failed in {method}: {error}") from error
+            except InferdError as error:
+                hint = "; name the number of its features in input.dims" if unknown else ""
+                raise BackendError(
+                    f"a row to try it with failed in {method}: {error}{hint}"
+                ) from error
             labels = _labels(estimator, len(results)) if method == PROBA else None
             for index, (name, array) in enumerate(results.items()):
                 named = labels[index] if labels else ()
@@ -179,7 +186,8 @@ def _alone(estimator: Any) -> Any:
     if hasattr(estimator, "get_params"):
         options = estimator.get_params()
         jobs = [name for name in options if name.rpartition("__")[2] == "n_jobs"]
-        estimator.set_params(**{name: 1 for name in jobs if options[name] is not None})
+        if changed := {name: 1 for name in jobs if options[name] is not None}:
+            estimator.set_params(**changed)
     if hasattr(estimator, "best_estimator_"):
         _alone(estimator.best_estimator_)
     return estimator

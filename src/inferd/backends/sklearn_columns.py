@@ -40,7 +40,9 @@ def columns_of(estimator: Any) -> Columns:
     if isinstance(_first(estimator), _VECTORIZERS):
         return Columns(1, plain_text=True)
     names = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
-    count = int(getattr(estimator, "n_features_in_", -1))
+    count = int(getattr(estimator, "n_features_in_", None) or -1)
+    if count <= 0:  # CatBoost has another name, and forgets this one
+        count = len(getattr(estimator, "feature_names_", ())) or -1
     known_as = names or tuple(map(str, range(count)))
     seen = dict(_samples(estimator, known_as))
     texts = frozenset(name for name, value in seen.items() if isinstance(value, str))
@@ -62,8 +64,9 @@ def _first(estimator: Any) -> Any:
 
 def _samples(estimator: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Columns of which a part of the estimator remembers values, each with one."""
-    if hasattr(estimator, "best_estimator_"):
-        yield from _samples(estimator.best_estimator_, names)
+    inner = getattr(estimator, "best_estimator_", getattr(estimator, "_preprocessor", None))
+    if inner is not None:  # a search; boosting by histograms, which encodes categories itself
+        yield from _samples(inner, names)
     elif isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
             yield from _samples(step, names)

@@ -56,6 +56,7 @@ FORMATS = (
     Format("sklearn", ".pkl", ("model.pkl",), ("pickle", "packed")),
     Format("sklearn", ".pickle", ("model.pickle",), ("pickle", "packed")),
     # What follows is for a configuration that names the backend.
+    Format("onnx", ".onnx", ("model.onnx",), ("",)),
     Format("openvino", ".onnx", ("model.onnx",), ("",)),
     Format("openvino", ".tflite", ("model.tflite",), ("tflite",)),
 )
