@@ -3,6 +3,7 @@
 TensorFlow takes seconds to import, so it is imported once, by the backend's own way.
 """
 
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +159,29 @@ def test_code_in_a_keras_file_takes_trust(folder: Path) -> None:
         opened(folder / "lambda.keras")
     instance = opened(folder / "lambda.keras", trust=True).create_instance()
     assert instance.run([np.ones((1, 3), np.float32)])[0].tolist() == [[2, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("source", "inside", "flavour"),
+    [
+        ("net.keras", "data/model.keras", "{data: data, model_type: keras}"),
+        ("net", "tf2model", "{saved_model_dir: tf2model, model_type: tf2-module}"),
+    ],
+)
+def test_inside_a_folder_of_mlflow(
+    source: str, inside: str, flavour: str, folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / inside
+    target.parent.mkdir(exist_ok=True)
+    if (folder / source).is_dir():
+        shutil.copytree(folder / source, target)
+    else:
+        shutil.copy(folder / source, target)
+    (tmp_path / "MLmodel").write_text(f"flavors: {{tensorflow: {flavour}}}")
+    model = create_backend("mlflow").open(tmp_path, ModelConfig(), OpenOptions())
+    (found,) = model.create_instance().run([rows()[:3]])
+    wanted = np.load(folder / "wanted.npy")[:3]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_configuration_that_contradicts_the_model_names_its_field(folder: Path) -> None:
