@@ -3,6 +3,7 @@
 TensorFlow takes seconds to import, so it is imported once, by the backend's own way.
 """
 
+import importlib
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -211,6 +212,11 @@ def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: An
     with pytest.raises(ConfigError) as caught:
         opened(folder / name, instance_group=(ModelInstanceGroup(kind="KIND_GPU"),))
     assert caught.value.field == "instance_group.kind"
+
+
+def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
+    assert tf.constant(1).numpy() == 1
+    importlib.import_module("torch._dynamo")  # with Triton loaded behind TensorFlow, this aborts
 
 
 def test_without_tensorflow_the_line_that_installs_it_is_told(
