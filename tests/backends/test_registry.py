@@ -41,13 +41,13 @@ def test_an_unknown_backend_is_told_with_those_there_are() -> None:
     assert "onnxruntime" in str(caught.value)
 
 
-@pytest.mark.parametrize(("extra", "told"), [("torch-cpu", "torch-cpu"), ("", "torch")])
+@pytest.mark.parametrize(("extra", "told"), [("later-cpu", "later-cpu"), ("", "later")])
 def test_a_framework_that_is_not_installed_names_the_line_that_installs_it(
     extra: str, told: str
 ) -> None:
-    with backend("torch", "inferd_has_no_such_module:Backend", extra):  # noqa: SIM117
+    with backend("later", "inferd_has_no_such_module:Backend", extra):  # noqa: SIM117
         with pytest.raises(ConfigError) as caught:
-            create_backend("torch")
+            create_backend("later")
     assert f"pip install 'inferd[{told}]'" in str(caught.value)
     assert "inferd_has_no_such_module" in str(caught.value)
     assert isinstance(caught.value.__cause__, ImportError)

@@ -3,6 +3,8 @@
 TensorFlow takes seconds to import, so it is imported once, by the backend's own way.
 """
 
+import importlib
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,6 +162,29 @@ def test_code_in_a_keras_file_takes_trust(folder: Path) -> None:
     assert instance.run([np.ones((1, 3), np.float32)])[0].tolist() == [[2, 2, 2]]
 
 
+@pytest.mark.parametrize(
+    ("source", "inside", "flavour"),
+    [
+        ("net.keras", "data/model.keras", "{data: data, model_type: keras}"),
+        ("net", "tf2model", "{saved_model_dir: tf2model, model_type: tf2-module}"),
+    ],
+)
+def test_inside_a_folder_of_mlflow(
+    source: str, inside: str, flavour: str, folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / inside
+    target.parent.mkdir(exist_ok=True)
+    if (folder / source).is_dir():
+        shutil.copytree(folder / source, target)
+    else:
+        shutil.copy(folder / source, target)
+    (tmp_path / "MLmodel").write_text(f"flavors: {{tensorflow: {flavour}}}")
+    model = create_backend("mlflow").open(tmp_path, ModelConfig(), OpenOptions())
+    (found,) = model.create_instance().run([rows()[:3]])
+    wanted = np.load(folder / "wanted.npy")[:3]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_a_configuration_that_contradicts_the_model_names_its_field(folder: Path) -> None:
     wrong = (ModelInput(name="pixels", data_type="TYPE_INT8", dims=(64,)),)
     with pytest.raises(ConfigError, match="the model has TYPE_FP32"):
@@ -187,6 +212,11 @@ def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: An
     with pytest.raises(ConfigError) as caught:
         opened(folder / name, instance_group=(ModelInstanceGroup(kind="KIND_GPU"),))
     assert caught.value.field == "instance_group.kind"
+
+
+def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
+    assert tf.constant(1).numpy() == 1
+    importlib.import_module("torch._dynamo")  # with Triton loaded behind TensorFlow, this aborts
 
 
 def test_without_tensorflow_the_line_that_installs_it_is_told(

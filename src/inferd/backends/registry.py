@@ -20,6 +20,7 @@ BACKENDS = {
     "openvino": "inferd.backends.openvino:OpenVinoBackend",
     "torch": "inferd.backends.torch:TorchBackend",
     "tensorflow": "inferd.backends.tensorflow:TensorFlowBackend",
+    "mlflow": "inferd.backends.mlflow:MlflowBackend",
     "xgboost": "inferd.backends.xgboost:XGBoostBackend",
     "lightgbm": "inferd.backends.lightgbm:LightGBMBackend",
     "catboost": "inferd.backends.catboost:CatBoostBackend",

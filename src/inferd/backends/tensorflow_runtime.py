@@ -3,11 +3,12 @@ without taking all memory of a GPU. What it settles first, it settles for good.
 """
 
 import functools
+import importlib.util
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from inferd.errors import ConfigError
@@ -24,6 +25,7 @@ def tensorflow(threads: int) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with without_chatter():
+            _load_triton_first()
             import tensorflow as tf
     except ImportError as error:
         raise ConfigError(
@@ -39,6 +41,14 @@ def tensorflow(threads: int) -> Any:
     except RuntimeError:
         pass  # another user of TensorFlow in this process has settled it
     return tf
+
+
+def _load_triton_first() -> None:
+    """Triton, which torch imports once it compiles or exports, has an LLVM of its own; loaded
+    behind that of TensorFlow, it ends the process. The other way round both live."""
+    if importlib.util.find_spec("triton") is not None:
+        with suppress(ImportError):
+            importlib.import_module("triton")
 
 
 @contextmanager
