@@ -1,6 +1,7 @@
 // A field for each argument of a model, made from its form and its JSON schema.
 // A field has `element`, `value()` (undefined is left out; throws an Error for the person) and `mark(message)`.
 
+import { shown } from "./answers.js?v=";
 import { bytes, el } from "./dom.js?v=";
 
 const MANY = 4096; // elements from which on a tensor is not shown as text
@@ -78,7 +79,7 @@ function kindOf(argument) {
 
 function jsonArea(argument, hint, filled, ...tools) {
   const input = el("textarea", {
-    id: `field-${argument.name}`, className: "code", rows: Math.min(10, Math.max(2, filled.split("\n").length)),
+    id: `field-${argument.name}`, className: "code", rows: Math.min(10, Math.max(3, filled.split("\n").length)),
     value: filled, spellcheck: false, placeholder: argument.required ? "" : JSON.stringify(argument.default ?? null),
   });
   const field = frame(argument, hint, input, tools.length ? el("div", { className: "tools" }, ...tools) : null);
@@ -122,8 +123,8 @@ function tensorField(argument) {
 }
 
 function jsonField(argument) {
-  const shown = argument.default ?? example(argument.schema, argument.schema?.$defs ?? {}, 0);
-  return jsonArea(argument, "JSON", argument.required ? JSON.stringify(shown, null, 2) : "");
+  const start = argument.default ?? example(argument.schema, argument.schema?.$defs ?? {}, 0);
+  return jsonArea(argument, "JSON", argument.required ? shown(start) : "");
 }
 
 function nested(sizes, make) {
