@@ -16,9 +16,13 @@ class Recorder:
         self.busy = False
         self.lost_count = 0
         self.drained = 0
+        self.caught_up_count = 0
 
     def receive(self, data: bytes) -> None:
         self.received.append(data)
+
+    def caught_up(self) -> None:
+        self.caught_up_count += 1
 
     def lost(self) -> None:
         self.lost_count += 1
@@ -81,17 +85,24 @@ def test_it_hears_that_the_client_has_left() -> None:
     assert route.tunnel.lost_count == 1
 
 
-def test_nothing_is_read_while_it_holds_or_the_client_does_not_read() -> None:
+def test_nothing_is_read_while_it_holds() -> None:
     _, wire = opened()
     wire.feed(ASKS)
-    connection = wire.connection
-    connection.hold(True)
-    assert not wire.transport.reading
-    connection.pause_writing()
-    connection.hold(False)
-    assert not wire.transport.reading
-    connection.resume_writing()
-    assert wire.transport.reading
+    for held in (True, False, True):
+        wire.connection.hold(held)
+        assert wire.transport.reading is not held
+
+
+def test_it_hears_that_a_slow_client_has_caught_up() -> None:
+    route, wire = opened()
+    wire.feed(ASKS)
+    wire.connection.pause_writing()
+    assert wire.connection.is_stuck
+    wire.feed(b"still read")
+    assert route.tunnel.received == [b"still read"]
+    wire.connection.resume_writing()
+    assert not wire.connection.is_stuck
+    assert route.tunnel.caught_up_count == 1
 
 
 def test_an_upgrade_that_nobody_wants_is_answered_as_it_stands_and_closes() -> None:
