@@ -7,8 +7,18 @@ import { bytes, el } from "./dom.js?v=";
 const MANY = 4096; // elements from which on a tensor is not shown as text
 
 export function fieldOf(argument) {
-  const make = { image: fileField, bytes: fileField, tensor: tensorField, json: jsonField }[argument.form];
-  return (make ?? valueField)(argument);
+  const make = { image: fileField, bytes: fileField, tensor: tensorField }[argument.form];
+  if (make) return make(argument);
+  const schema = plain(argument.schema ?? {}, argument.schema?.$defs ?? {});
+  const simple = schema.enum || ["string", "integer", "number", "boolean"].includes(schema.type);
+  return argument.form === "json" && !simple ? jsonField(argument) : valueField({ ...argument, schema });
+}
+
+// A schema without the wrapping of "or null" and of a name for it.
+function plain(schema, definitions) {
+  if (schema.$ref) return plain({ ...definitions[schema.$ref.split("/").pop()] }, definitions);
+  const choices = (schema.anyOf ?? []).filter((choice) => choice.type !== "null");
+  return choices.length === 1 ? plain(choices[0], definitions) : schema;
 }
 
 function frame(argument, hint, ...content) {
@@ -54,7 +64,7 @@ function valueField(argument) {
       value: argument.required ? String(schema.minimum ?? (kind === "integer" ? 1 : 0.5)) : "",
     });
   }
-  const field = frame(argument, kind === "string" ? "text" : `${kind} · ${argument.datatype}`, input);
+  const field = frame(argument, kind === "string" ? "text" : argument.form === "json" ? kind : `${kind} · ${argument.datatype}`, input);
   field.value = () => {
     const text = input.value;
     if (!argument.required && text === "") return undefined;
