@@ -56,6 +56,9 @@ SIGNATURES = {
                              "properties": {"at": {"$ref": "#/$defs/At"}},
                              "$defs": {"At": {"type": "array", "minItems": 2,
                                               "items": {"type": "number"}}}}),
+            Argument(name="style", datatype="BYTES", form="json", default="null",
+                     schema={"anyOf": [{"$ref": "#/$defs/Style"}, {"type": "null"}],
+                             "$defs": {"Style": {"enum": ["oil", "ink"]}}}),
         ),
         outputs=(
             text("title_back"), text("tone_back"),
@@ -63,6 +66,7 @@ SIGNATURES = {
             Argument(name="ratio_back", datatype="FP32", form="value"),
             Argument(name="loud_back", datatype="BOOL", form="value"),
             Argument(name="more_back", datatype="BYTES", form="json"),
+            Argument(name="style_back", datatype="BYTES", form="json"),
         ),
     ),
 }  # fmt: skip

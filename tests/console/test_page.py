@@ -64,7 +64,7 @@ def put(page: Page, name: str, value: str) -> None:
 def test_models_are_listed_and_one_that_failed_says_why(few: RunningServer, page: Page) -> None:
     page.open(few.url)
     page.until("document.querySelectorAll('#models a').length === 3")
-    assert "1 of 3 not ready" in page.text()
+    assert "2 of 3 ready" in page.text()
     page.run("location.hash = '#/broken'")
     reason = page.until("document.querySelector('main .banner')?.innerText")
     assert "model" in str(reason).lower()
@@ -164,17 +164,18 @@ def test_every_kind_of_argument_has_its_field(site: Site, page: Page) -> None:
     )
     assert kinds == {
         "title": "textarea", "tone": "select-one", "count": "number", "ratio": "number",
-        "loud": "select-one", "more": "textarea",
+        "loud": "select-one", "more": "textarea", "style": "select-one",
     }  # fmt: skip
     put(page, "title", "<b>Größe</b>")
     put(page, "tone", '"stern"')
     put(page, "count", "3")
     put(page, "ratio", "0.25")
     put(page, "loud", "false")
+    put(page, "style", '"ink"')
     page.run(RUN)
-    page.until("document.querySelectorAll('.result').length === 6")
+    page.until("document.querySelectorAll('.result').length === 7")
     said = page.run(SAID)
-    for value in ("<b>Größe</b>", "stern", "3", "0.25", "false", '"at": [0.5, 0.5]'):
+    for value in ("<b>Größe</b>", "stern", "3", "0.25", "false", "ink", '"at": [0.5, 0.5]'):
         assert value in said
     assert page.errors == []
 

@@ -28,7 +28,7 @@ function view(result, value) {
   if (result.form === "image" && typeof value === "string") return picture(value);
   if (result.form === "bytes" && typeof value === "string") return download(result.name, value);
   if (typeof value === "number" || typeof value === "boolean") return el("output", { className: "big" }, String(value));
-  if (typeof value === "string") return el("p", { className: "text" }, value);
+  if (typeof value === "string") return value ? el("p", { className: "text" }, value) : el("p", { className: "hint" }, "an empty text");
   if (Array.isArray(value) && value.length > 1 && value.length <= BARS && value.every((v) => typeof v === "number")) return bars(value);
   return el("pre", { tabIndex: 0 }, shown(value));
 }
@@ -41,8 +41,14 @@ function bars(values) {
     bar.style.width = `${(Math.abs(value) / most) * 100}%`;
     return el("li", { className: index === best ? "best" : "" },
       el("span", { className: "index" }, String(index)), el("span", { className: "track" }, bar),
-      el("span", { className: "number" }, Number(value.toPrecision(5)).toString()));
+      el("span", { className: "number" }, short(value)));
   }));
+}
+
+function short(value) {
+  const size = Math.abs(value);
+  if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
+  return String(Number(value.toPrecision(5)));
 }
 
 const KINDS = { iVBOR: "image/png", "/9j/": "image/jpeg", R0lG: "image/gif", UklGR: "image/webp", Qk: "image/bmp" };

@@ -27,7 +27,7 @@ async function look() {
     }
     models = [...found.values()].sort((a, b) => a.name.localeCompare(b.name));
     const down = models.filter((model) => !model.card).length;
-    tell(down ? "partly" : "ready", down ? `${down} of ${models.length} not ready` : `${models.length} ready`);
+    tell(down ? "partly" : "ready", down ? `${models.length - down} of ${models.length} ready` : `${models.length} ready`);
   } catch {
     tell("down", "the server does not answer");
   }
@@ -106,7 +106,7 @@ function panel(model) {
 function tryView(card) {
   const fields = new Map(card.inputs.map((argument) => [argument.name, fieldOf(argument)]));
   const run = el("button", { type: "submit", className: "primary" }, "Run");
-  const said = el("div", { className: "said", "aria-live": "polite" });
+  const said = el("div", { className: "said", "aria-live": "polite" }, el("p", { className: "hint" }, "Run the model, and what it says is here."));
   const path = `models/${encodeURIComponent(card.name)}`;
   const command = el("pre", { tabIndex: 0 });
   const copied = el("details", { className: "options", ontoggle: () => { command.textContent = curl(); } }, el("summary", {}, "The same with curl"), command);
@@ -201,7 +201,7 @@ function tryView(card) {
   const form = el("form", { className: "try", noValidate: true, onsubmit: submit },
     el("h2", {}, "Arguments"),
     ...(fields.size ? [...fields.values()].map((field) => field.element) : [el("p", { className: "hint" }, "none")]),
-    el("div", { className: "tools" }, run, el("span", { className: "hint" }, "Ctrl+Enter")), copied);
+    el("div", { className: "tools" }, run, el("span", { className: "hint keys" }, "Ctrl+Enter")), copied);
   form.addEventListener("keydown", (key) => {
     if (key.key === "Enter" && (key.ctrlKey || key.metaKey)) form.requestSubmit();
   });

@@ -1,13 +1,24 @@
 // A field for each argument of a model, made from its form and its JSON schema.
 // A field has `element`, `value()` (undefined is left out; throws an Error for the person) and `mark(message)`.
 
+import { shown } from "./answers.js?v=";
 import { bytes, el } from "./dom.js?v=";
 
 const MANY = 4096; // elements from which on a tensor is not shown as text
 
 export function fieldOf(argument) {
-  const make = { image: fileField, bytes: fileField, tensor: tensorField, json: jsonField }[argument.form];
-  return (make ?? valueField)(argument);
+  const make = { image: fileField, bytes: fileField, tensor: tensorField }[argument.form];
+  if (make) return make(argument);
+  const schema = plain(argument.schema ?? {}, argument.schema?.$defs ?? {});
+  const simple = schema.enum || ["string", "integer", "number", "boolean"].includes(schema.type);
+  return argument.form === "json" && !simple ? jsonField(argument) : valueField({ ...argument, schema });
+}
+
+// A schema without the wrapping of "or null" and of a name for it.
+function plain(schema, definitions) {
+  if (schema.$ref) return plain({ ...definitions[schema.$ref.split("/").pop()] }, definitions);
+  const choices = (schema.anyOf ?? []).filter((choice) => choice.type !== "null");
+  return choices.length === 1 ? plain(choices[0], definitions) : schema;
 }
 
 function frame(argument, hint, ...content) {
@@ -53,7 +64,7 @@ function valueField(argument) {
       value: argument.required ? String(schema.minimum ?? (kind === "integer" ? 1 : 0.5)) : "",
     });
   }
-  const field = frame(argument, kind === "string" ? "text" : `${kind} · ${argument.datatype}`, input);
+  const field = frame(argument, kind === "string" ? "text" : argument.form === "json" ? kind : `${kind} · ${argument.datatype}`, input);
   field.value = () => {
     const text = input.value;
     if (!argument.required && text === "") return undefined;
@@ -78,7 +89,7 @@ function kindOf(argument) {
 
 function jsonArea(argument, hint, filled, ...tools) {
   const input = el("textarea", {
-    id: `field-${argument.name}`, className: "code", rows: Math.min(10, Math.max(2, filled.split("\n").length)),
+    id: `field-${argument.name}`, className: "code", rows: Math.min(10, Math.max(3, filled.split("\n").length)),
     value: filled, spellcheck: false, placeholder: argument.required ? "" : JSON.stringify(argument.default ?? null),
   });
   const field = frame(argument, hint, input, tools.length ? el("div", { className: "tools" }, ...tools) : null);
@@ -122,8 +133,8 @@ function tensorField(argument) {
 }
 
 function jsonField(argument) {
-  const shown = argument.default ?? example(argument.schema, argument.schema?.$defs ?? {}, 0);
-  return jsonArea(argument, "JSON", argument.required ? JSON.stringify(shown, null, 2) : "");
+  const start = argument.default ?? example(argument.schema, argument.schema?.$defs ?? {}, 0);
+  return jsonArea(argument, "JSON", argument.required ? shown(start) : "");
 }
 
 function nested(sizes, make) {

@@ -116,10 +116,32 @@ async def test_a_client_that_reads_slowly_holds_its_stream_up(tmp_path: Path) ->
         server.plane.results = 200_000
         await client.send(call("long"))
         (connection,) = server.listener.connections
-        await until(lambda: connection._resumed is not None)  # the socket is full
+        await until(lambda: connection.is_stuck)
         for number in range(1, 50):
             assert (await received(client))["outputs"]["y"][0] == number
-    await until(lambda: server.plane.left == 1)
+        await client.send('{"id": "long", "cancel": true}')  # which is heard all the same
+        await until(lambda: server.plane.left == 1)
+        client.transport.abort()
+
+
+@on_loop
+async def test_a_client_that_asks_and_does_not_read_is_not_listened_to_for_ever(
+    tmp_path: Path,
+) -> None:
+    async with StreamingServer(tmp_path) as server, opened(server, max_queue=1) as client:
+        server.plane.results = 200_000
+        await client.send(call("long"))
+        (connection,) = server.listener.connections
+        await until(lambda: connection.is_stuck)
+
+        async def ask_on() -> None:
+            for _ in range(6000):  # far more than the kernel's buffers hold
+                await client.send("x" * 10_000)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask_on(), 1)
+        client.transport.abort()
+        await until(lambda: not server.listener.connections)
 
 
 @on_loop

@@ -128,8 +128,6 @@ class HttpConnection(asyncio.Protocol):
         self._resumed = asyncio.Event()
         self.stage = STUCK
         self.since_s = self._listener.now_s
-        if self._tunnel is not None:
-            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -141,8 +139,7 @@ class HttpConnection(asyncio.Protocol):
             self.stage = LINGER
         elif self._tunnel is not None:
             self.stage = UPGRADED
-            if self._reading:
-                self._transport.resume_reading()
+            self._tunnel.caught_up()
         elif self._request is not None:
             self.stage = ANSWER
         else:
@@ -251,8 +248,13 @@ class HttpConnection(asyncio.Protocol):
         self._reading = not held
         if held:
             self._transport.pause_reading()
-        elif self._resumed is None:
+        else:
             self._transport.resume_reading()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the client reads slower than we write."""
+        return self._resumed is not None
 
     def hang_up(self) -> None:
         """Close an upgraded connection, once what was written is sent."""

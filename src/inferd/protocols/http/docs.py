@@ -33,7 +33,8 @@ def docs_page(document: dict[str, Any]) -> str:
         f"<title>{escape(info['title'])}</title><style>{_STYLE}</style>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"<p>{escape(info['description'])}</p>"
-        "<p><a href=/openapi.json>openapi.json</a> · <a href=/metrics>metrics</a> · "
+        "<p><a href=/>try the models</a> · <a href=/openapi.json>openapi.json</a> · "
+        "<a href=/metrics>metrics</a> · "
         f"<a href=/v2>server metadata</a></p>{sections}</html>"
     )
 

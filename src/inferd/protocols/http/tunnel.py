@@ -13,6 +13,9 @@ class Tunnel(Protocol):
     def receive(self, data: bytes) -> None:
         """Bytes from the client."""
 
+    def caught_up(self) -> None:
+        """The client, which read slower than we wrote, has read enough."""
+
     def lost(self) -> None:
         """The client has left, or we have."""
 

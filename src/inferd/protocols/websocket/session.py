@@ -21,6 +21,10 @@ PING_S = 20.0
 not answer for as long again has left."""
 
 
+MOST_UNHEEDED = 64 * 1024
+"""Bytes that are read of a client that does not read: it may cancel, but not ask without end."""
+
+
 class WebSocketSession:
     """One client; a Tunnel of its connection, and the Sender of its calls."""
 
@@ -35,6 +39,7 @@ class WebSocketSession:
         self._binary = False
         self._heard = True
         self._held = False
+        self._unheeded = 0
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._arm()
@@ -49,11 +54,19 @@ class WebSocketSession:
     def receive(self, data: bytes) -> None:
         """Bytes from the client."""
         self._heard = True
+        if self._connection.is_stuck:
+            self._unheeded += len(data)
+            self._hold()
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
                 self._take(event)
         self._flush()
+
+    def caught_up(self) -> None:
+        """The client reads again."""
+        self._unheeded = 0
+        self._hold()
 
     def lost(self) -> None:
         """The client has left, or we have: whatever it asked for is not wanted any more."""
@@ -86,7 +99,7 @@ class WebSocketSession:
     def hold(self, held: bool) -> None:
         """Read nothing for now, or go on."""
         self._held = held
-        self._connection.hold(held)
+        self._hold()
 
     def drained(self) -> Awaitable[None]:
         """Wait until the client has read enough."""
@@ -96,6 +109,14 @@ class WebSocketSession:
         """Nothing is in flight any more."""
         if self._draining:
             self._close(CloseCode.GOING_AWAY, "the server is shutting down")
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether nothing is read for now."""
+        return self._held or self._unheeded > MOST_UNHEEDED
+
+    def _hold(self) -> None:
+        self._connection.hold(self._is_deaf)
 
     # -- frames ----------------------------------------------------------------------------------
 
@@ -132,7 +153,7 @@ class WebSocketSession:
         self._timer = asyncio.get_running_loop().call_later(PING_S, self._ping)
 
     def _ping(self) -> None:
-        if not self._heard and not self._held:
+        if not self._heard and not self._is_deaf:
             self._protocol.fail(CloseCode.INTERNAL_ERROR, "no answer to a ping")
             self._flush()
             return
