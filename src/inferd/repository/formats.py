@@ -41,7 +41,7 @@ class FolderFormat:
 
 
 FORMATS = (
-    Format("onnxruntime", ".onnx", ("model.onnx",), ("",)),
+    Format("onnx", ".onnx", ("model.onnx",), ("",)),
     Format("xgboost", ".json", ("model.json", "xgboost.json"), ("xgboost",), shared=True),
     Format("xgboost", ".ubj", ("model.ubj", "xgboost.ubj"), ("xgboost",)),
     Format("lightgbm", ".txt", ("model.txt",), ("lightgbm",), shared=True),
@@ -56,7 +56,7 @@ FORMATS = (
     Format("sklearn", ".pkl", ("model.pkl",), ("pickle", "packed")),
     Format("sklearn", ".pickle", ("model.pickle",), ("pickle", "packed")),
     # What follows is for a configuration that names the backend.
-    Format("onnx", ".onnx", ("model.onnx",), ("",)),
+    Format("onnxruntime", ".onnx", ("model.onnx",), ("",)),
     Format("openvino", ".onnx", ("model.onnx",), ("",)),
     Format("openvino", ".tflite", ("model.tflite",), ("tflite",)),
 )
