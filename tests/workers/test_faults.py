@@ -4,8 +4,11 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -227,3 +230,15 @@ def test_a_saved_file_is_served_and_one_with_a_mistake_is_not(tmp_path: Path) ->
             assert server.predict("Twice", x=4) == 8
         file.write_text(source + "        return x * 3\n")
         until(lambda: server.predict("Twice", x=4) == 12)
+
+
+def test_a_model_explains_by_asking_for_a_stream(server: TestServer) -> None:
+    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=20)) as connection:
+        json_kind = {"content-type": "application/json"}
+        connection.request("POST", "/models/Asks/explain", '{"to": 4}', json_kind)
+        with connection.getresponse() as response:
+            assert (response.status, json.loads(response.read())) == (200, [0, 1, 2, 3])
+        connection.request("POST", "/models/Counter/explain", '{"to": 4}', json_kind)
+        with connection.getresponse() as response:
+            assert response.status == 400
+            assert "no method 'explain'" in json.loads(response.read())["error"]

@@ -111,9 +111,10 @@ class ServedModel:
             spec.name, description.inputs, description.outputs, description.max_batch_size
         )
         self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
+        self._explain_inputs: tuple[TensorSpec, ...] = ()
         if loaded.explain is not None:
             batched = description.max_batch_size > 0
-            inputs = signature_specs(loaded.explain.inputs, batched)
+            inputs = self._explain_inputs = signature_specs(loaded.explain.inputs, batched)
             outputs = signature_specs(loaded.explain.outputs, batched)
             validator = RequestValidator(spec.name, inputs, outputs, description.max_batch_size)
             self._explain = validator, outputs
@@ -169,6 +170,15 @@ class ServedModel:
         item = QueuedRequest(request, arrays, rows, key, outputs, on_done, arrival_ns)
         item.outputs_of = outputs_of
         return item
+
+    def method(self, name: str) -> tuple[Signature, tuple[TensorSpec, ...]]:
+        """What a method takes and gives, and its inputs; raises InvalidRequest for another than
+        `predict`, or `explain` of a model that explains."""
+        if name == "predict":
+            return self.signature, self.description.inputs
+        if name != "explain" or self.explain_signature is None:
+            raise InvalidRequest(f"model '{self.name}' has no method '{name}'")
+        return self.explain_signature, self._explain_inputs
 
     def _batcher_for(self, request: InferenceRequest) -> DynamicBatcher:
         """Requests of a session all go the same way."""

@@ -29,16 +29,20 @@ Arguments = Mapping[str, Any]
 """Values by name: JSON values; `bytes` of files for forms bytes and image; Raw for form json."""
 
 _raw_decoder = msgspec.json.Decoder(dict[str, RawText])
-_codecs: "WeakKeyDictionary[ServedModel, CallCodec]" = WeakKeyDictionary()
+_codecs: "WeakKeyDictionary[ServedModel, dict[str, CallCodec]]" = WeakKeyDictionary()
 
 
-def codec_of(served: ServedModel) -> "CallCodec":
-    """The codec of a loaded model, made at its first call."""
-    codec = _codecs.get(served)
+def codec_of(served: ServedModel, method: str = "predict") -> "CallCodec":
+    """The codec of a method of a loaded model, made at its first call; raises InvalidRequest for a
+    method that it does not have."""
+    codecs = _codecs.get(served)
+    if codecs is None:
+        codecs = _codecs[served] = {}
+    codec = codecs.get(method)
     if codec is None:
-        description = served.description
-        codec = CallCodec(served.signature, description.inputs, description.max_batch_size > 0)
-        _codecs[served] = codec
+        signature, inputs = served.method(method)
+        batched = served.description.max_batch_size > 0
+        codec = codecs[method] = CallCodec(signature, inputs, batched)
     return codec
 
 

@@ -32,7 +32,7 @@ from inferd.types.inference import InferenceRequest, InferenceResponse
 
 _log = logging.getLogger("inferd.http")
 
-_PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(?:\?.*)?")
+_PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(?:/(explain))?(?:\?.*)?")
 _ASGI = (b"GET", b"HEAD")
 
 OFFLOAD_BYTES = 256 * 1024
@@ -42,7 +42,7 @@ SESSION_HEADER = b"x-session-id"
 
 
 class CallRoute:
-    """Answers `POST /models/{name}[/versions/{version}]`."""
+    """Answers `POST /models/{name}[/versions/{version}][/explain]`."""
 
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
@@ -59,18 +59,21 @@ class CallRoute:
             return _refuse_cross_site
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
-        return lambda connection, request: self._start(connection, request, name, version)
+        method = (found[3] or b"predict").decode()
+        return lambda connection, request: self._start(connection, request, name, version, method)
 
     def _start(
-        self, connection: HttpConnection, request: HttpRequest, name: str, version: str
-    ) -> Exchange | None:
+        self, connection: HttpConnection, request: HttpRequest, name: str, version: str,
+        method: str,
+    ) -> Exchange | None:  # fmt: skip
         try:
             served = self.plane.served(name, version)
+            codec = codec_of(served, method)
         except InferdError as error:
             answer_error(connection, request, error)
             return None
-        call = Call(self, connection, request, name, version, codec_of(served))
-        if served.signature.streams:
+        call = Call(self, connection, request, name, version, method, codec)
+        if codec.signature.streams:
             return StreamedCall(call)
         call.begin()
         return call
@@ -102,13 +105,13 @@ class Call:
     """One call on one connection; an Exchange."""
 
     __slots__ = (
-        "_gone", "_item", "_name", "_single", "_version", "codec", "connection", "identity",
+        "_gone", "_item", "_method", "_name", "_single", "_version", "codec", "connection", "identity",
         "request", "route",
     )  # fmt: skip
 
     def __init__(
         self, route: CallRoute, connection: HttpConnection, request: HttpRequest, name: str,
-        version: str, codec: CallCodec,
+        version: str, method: str, codec: CallCodec,
     ) -> None:  # fmt: skip
         self.route = route
         self.connection = connection
@@ -117,6 +120,7 @@ class Call:
         self.identity = request_id(request.head.fields.get(b"x-request-id"))
         self._name = name
         self._version = version
+        self._method = method
         self._single = True
         self._item: QueuedRequest | None = None
         self._gone = False
@@ -164,7 +168,7 @@ class Call:
     def inference(self, decoded: Decoded) -> InferenceRequest:
         """The request for the model; raises InvalidRequest."""
         tensors, self._single = decoded
-        request = InferenceRequest(self._name, self._version, tensors)
+        request = InferenceRequest(self._name, self._version, tensors, method=self._method)
         fields = self.request.head.fields
         deadline = fields.get(DEADLINE_HEADER)
         if deadline is not None:
