@@ -17,7 +17,7 @@ import inferd
 Rows = Annotated[npt.NDArray[np.float32], inferd.Shape(None, 2)]
 
 
-class Faulty(inferd.Model, timeout_s=1.5, memory_limit_mb=400):
+class Faulty(inferd.Model, timeout_s=3, memory_limit_mb=400):
     """Does what it is told to."""
 
     def load(self) -> None:

@@ -136,10 +136,11 @@ class DynamicBatcher:
         try:
             self.queue.push(item)
         except Overloaded as error:
-            self._statistics.failed("REJECTED", _clock_ns() - item.arrival_ns)
+            if item.riders == 1:
+                self._statistics.failed("REJECTED", _clock_ns() - item.arrival_ns)
             error.retry_after_s = self._retry_after_s()
             raise
-        self.in_flight += 1
+        self.in_flight += item.riders
         item.on_cancel = self.cancel
         if self._order is not None:
             self._order.append(item)
@@ -189,6 +190,11 @@ class DynamicBatcher:
         )
         statistics.succeeded([arrival_ns] * rows, start_ns, end_ns)
         return result.outputs
+
+    @property
+    def takes_riders(self) -> bool:
+        """Whether requests that came together may wait as one."""
+        return self._may_skip_queue
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. The caller has stopped adding."""
@@ -309,8 +315,8 @@ class DynamicBatcher:
         else:
             end_ns = _clock_ns()
             self._statistics.executed(
-                len(batch.items), batch.rows, result.input_ns, result.infer_ns,
-                end_ns - split_start_ns, int(time.time() * 1000),
+                sum([item.riders for item in batch.items]), batch.rows, result.input_ns,
+                result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
             )  # fmt: skip
             self._answer(batch, parts, end_ns)
         if self.queue.size or self._retries:
@@ -322,6 +328,7 @@ class DynamicBatcher:
 
     def _part(self, item: QueuedRequest, arrays: list[Array]) -> None:
         if item.stage is not DONE and item.on_part is not None:
+            item.parts += 1
             item.on_part(self._response(item, arrays))
 
     def _without_failed(self, batch: Batch, errors: dict[int, InferdError]) -> Batch:
@@ -338,9 +345,12 @@ class DynamicBatcher:
     def _failed(self, batch: Batch, error: InferdError, again: bool) -> None:
         """One bad request must not fail its neighbours: halve the batch until it stands alone."""
         waiting = [item for item in batch.items if item.stage is not DONE]
-        if again and waiting:
-            self._retries.extend(Batch(waiting, 0).singles())
-            return
+        if again:
+            # Riders are told, and come again each by itself.
+            alone = [item for item in waiting if item.riders == 1 and not item.parts]
+            self._retries.extend(Batch(alone, 0).singles())
+            waiting = [item for item in waiting if item.riders > 1 or item.parts]
+            batch = Batch(waiting[:1], 0)
         if len(batch.items) > 1 and waiting:
             self._retries.extend(batch.halves())
             return
@@ -352,12 +362,12 @@ class DynamicBatcher:
         for item, arrays in zip(batch.items, parts, strict=True):
             if item.stage is DONE:
                 continue
-            arrivals_ns.append(item.arrival_ns)
+            arrivals_ns.extend([item.arrival_ns] * item.riders)
             response = self._response(item, arrays)
             if item.timers is None and self._order is None:
                 # As `_end` does, without its cases: nearly every answer comes this way.
                 item.stage = DONE
-                self.in_flight -= 1
+                self.in_flight -= item.riders
                 _tell(item, response)
             else:
                 self._end(item, response, None)
@@ -380,8 +390,8 @@ class DynamicBatcher:
     ) -> None:
         """The one place where a request ends; `result` None tells nobody."""
         item.stage = DONE
-        self.in_flight -= 1
-        if reason is not None:
+        self.in_flight -= item.riders
+        if reason is not None and item.riders == 1:  # riders are counted as they come again
             self._statistics.failed(reason, _clock_ns() - item.arrival_ns)
         if item.timers is not None:
             for cancel in item.timers:

@@ -51,6 +51,10 @@ class QueuedRequest(msgspec.Struct, eq=False):
     on_part: Callable[[InferenceResponse], None] | None = None
     """Takes each part of a stream, if the caller wants one; `on_done` then gets an end without
     outputs."""
+    parts: int = 0
+    """How many of a stream have been told."""
+    riders: int = 1
+    """How many requests of one row each it stands for, which came together."""
     outputs_of: tuple[TensorSpec, ...] | None = None
     """What the answer is made of, where that is not the model's outputs."""
 
@@ -91,21 +95,21 @@ class RequestQueue:
 
     def push(self, item: QueuedRequest) -> None:
         """Add a request at the end of its group; raises Overloaded when the queue is full."""
-        if self.size >= self.max_size:
+        if self.size + item.riders > self.max_size:
             raise Overloaded("Exceeds maximum queue size")
         group = self.groups.get(item.key)
         if group is None:
             group = self.groups[item.key] = RequestGroup()
         group.items[item] = None
         group.rows += item.rows
-        self.size += 1
+        self.size += item.riders
         self.rows += item.rows
 
     def remove(self, item: QueuedRequest) -> None:
         """Take one waiting request out, wherever it stands."""
         group = self.groups[item.key]
         del group.items[item]
-        self._account(item.key, group, 1, item.rows)
+        self._account(item.key, group, item.riders, item.rows)
 
     def take(self, key: Hashable, count: int) -> list[QueuedRequest]:
         """Take the first `count` requests of a group."""
@@ -116,16 +120,17 @@ class RequestQueue:
             items.clear()
         else:
             taken = [items.popitem(last=False)[0] for _ in range(count)]
-        self._account(key, group, count, sum([item.rows for item in taken]))
+        requests = sum([item.riders for item in taken])
+        self._account(key, group, requests, sum([item.rows for item in taken]))
         return taken
 
     def clear(self) -> list[QueuedRequest]:
         """Take all out."""
         return [i for key in list(self.groups) for i in self.take(key, len(self.groups[key].items))]
 
-    def _account(self, key: Hashable, group: RequestGroup, count: int, rows: int) -> None:
+    def _account(self, key: Hashable, group: RequestGroup, requests: int, rows: int) -> None:
         group.rows -= rows
-        self.size -= count
+        self.size -= requests
         self.rows -= rows
         if not group.items:
             del self.groups[key]

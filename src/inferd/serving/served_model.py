@@ -17,7 +17,7 @@ from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, QueuedRequest
 from inferd.config.model import ModelConfig, ModelDynamicBatching
-from inferd.errors import InferdError, InvalidRequest, ModelUnavailable
+from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded
 from inferd.observability.statistics import ModelStatistics
 from inferd.serving.validation import RequestValidator
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -194,6 +194,24 @@ class ServedModel:
     def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
         """Run `rows` merged requests of one row each, valid for this model; see DynamicBatcher."""
         return self.batcher.run_now(inputs, rows, arrival_ns)
+
+    def submit_riders(
+        self, inputs: list[Array], rows: int, arrival_ns: int, on_done: OnDone
+    ) -> bool:
+        """Queue `rows` merged requests of one row each, valid for this model, as one; whether that
+        can be done. `on_done` gets their joined answer, or an error, with which each of them has to
+        come again by itself: nothing has been counted."""
+        if not self.batcher.takes_riders or len(self._batchers) > 1 or self.trouble:
+            return False
+        if self._culprits is not None and self._culprits.any:
+            return False
+        request = InferenceRequest(self.name, str(self.version), [])
+        item = QueuedRequest(request, inputs, rows, (), None, on_done, arrival_ns, riders=rows)
+        try:
+            self.batcher.enqueue(item)
+        except Overloaded:
+            return False
+        return True
 
     def runs_now(self) -> bool:
         """Whether `run_now` would run one row at this moment."""

@@ -328,18 +328,20 @@ class WorkerPool:
     def _lost(self, seat: Seat, why: InferdError) -> None:
         """A worker has ended: its jobs are answered, or run again."""
         jobs = list(seat.jobs.values())
-        running = sum(len(job.batch.items) for job in jobs)
+        running = sum(item.riders for job in jobs for item in job.batch.items)
         for job in jobs:
             seat.free(job)
             error = why
             for item in job.batch.items:
                 method, arrays = item.request.method, item.arrays
+                if item.riders > 1:
+                    continue
                 if running > 1:
                     self.culprits.suspect(method, arrays)
                 elif self.culprits.accuse(method, arrays):
                     error = type(why)(f"{why}; this request has ended two workers and is refused "
                                       "from now on")  # fmt: skip
-            again = running > 1 and not job.parts
+            again = running > 1
             ran_ns = _clock_ns() - job.given_ns
             job.done(job.batch, BatchResult(None, error, job.input_ns, ran_ns, again=again))
         seat.secluded = False

@@ -41,6 +41,11 @@ class Culprits:
         """A suspect was run alone, and the worker lives."""
         self._suspects.discard(_fingerprint(method, arrays))
 
+    @property
+    def any(self) -> bool:
+        """Whether requests have to be looked at one by one."""
+        return bool(self._deaths)
+
     def condemned(self, method: str, arrays: Sequence[Array]) -> bool:
         """Whether a request has ended workers often enough."""
         if not self._deaths:  # nearly always: nothing is hashed

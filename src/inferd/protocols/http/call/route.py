@@ -105,8 +105,8 @@ class Call:
     """One call on one connection; an Exchange."""
 
     __slots__ = (
-        "_gone", "_item", "_method", "_name", "_single", "_version", "codec", "connection", "identity",
-        "request", "route",
+        "_gone", "_item", "_method", "_name", "_single", "_version", "codec", "connection",
+        "identity", "request", "route",
     )  # fmt: skip
 
     def __init__(

@@ -1,10 +1,11 @@
-"""The express lane: requests that come in one turn of the event loop for a model that would run
-them at once are decoded, run and answered together, without ever being queued.
+"""The express lane: requests that come in one turn of the event loop for one model are decoded and
+answered together. A model that would run them at once does, without their ever being queued; in the
+queue of another one they wait as one.
 
 Most of what a small model's request costs is Python's price for each step, and together they pay it
 once. Only the plainest requests ride here (one row, one input of fixed shape, JSON both ways); any
 other, and any that fails on the way, takes the ordinary path by itself (`infer.py`), which finds
-the error and says it. Nothing can happen to a request in between: it all is one call.
+the error and says it.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from inferd.schemas.oip import FloatRequest, InferRequest, IntRequest
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BF16, BYTES, FP16
+from inferd.types.inference import InferenceResponse
 from inferd.types.tensor import Array
 
 _log = logging.getLogger("inferd.http")
@@ -94,12 +96,7 @@ class ExpressLane:
             served = self._plane.served(self._name, self._version)
         except InferdError:
             served = None
-        if (
-            served is None
-            or self._plane.draining
-            or not self._fits(served)
-            or not served.runs_now()
-        ):
+        if served is None or self._plane.draining or not self._fits(served):
             self._send_ordinary(waiting)
             return
         spec = served.description.inputs[0]
@@ -128,13 +125,7 @@ class ExpressLane:
                 self._send_ordinary([entry])
         limit = served.description.max_batch_size
         for start in range(0, len(riders), limit):
-            group = riders[start : start + limit]
-            answers = self._run(served, rows[start : start + limit])
-            if answers is None:
-                self._send_ordinary(group)
-            else:
-                for (connection, request), answer in zip(group, answers, strict=True):
-                    _answer(connection, request, answer)
+            self._run(served, riders[start : start + limit], rows[start : start + limit])
 
     def _fits(self, served: ServedModel) -> bool:
         """Whether the model's requests can be plain ones; looked at once for each loaded model."""
@@ -150,26 +141,54 @@ class ExpressLane:
             and not any(spec.datatype in (FP16, BF16) for spec in inputs)
             and all(dim > 0 for dim in inputs[0].shape[1:])
             and not any(spec.datatype in (BYTES, FP16, BF16) for spec in outputs)
-            and all(_is_small(spec.shape[1:]) for spec in outputs)
+            and all(spec.any_shape or _is_small(spec.shape[1:]) for spec in outputs)
         ):
             self._shape = [1, *inputs[0].shape[1:]]
         return bool(self._shape)
 
-    def _run(self, served: ServedModel, rows: list[object]) -> list[bytes] | None:
-        """The answer of each row; None when these requests must go the ordinary way."""
+    def _run(
+        self, served: ServedModel, group: list[tuple[HttpConnection, HttpRequest]],
+        rows: list[object],
+    ) -> None:  # fmt: skip
+        """Run rows at once or have them wait together, and answer each; or send them the ordinary
+        way."""
         spec = served.description.inputs[0]
         try:
             merged = np.array(rows, spec.datatype.dtype).reshape((len(rows), *self._shape[1:]))
         except (ValueError, OverflowError):
-            return None
+            self._send_ordinary(group)
+            return
         outputs = served.run_now([merged], len(rows), self._arrival_ns)
-        return None if outputs is None else _encode_rows(served, outputs)
+        if outputs is not None:
+            _answer_all(served, group, outputs)
+            return
+
+        def done(result: InferenceResponse | InferdError) -> None:
+            try:
+                if isinstance(result, InferdError):
+                    self._send_ordinary(group)
+                else:
+                    _answer_all(served, group, [tensor.array for tensor in result.outputs])
+            except Exception:
+                _log.exception("express lane failed", extra={"model": self._name})
+                for connection, request in group:
+                    connection.fail(request)
+
+        if not served.submit_riders([merged], len(rows), self._arrival_ns, done):
+            self._send_ordinary(group)
 
     def _send_ordinary(self, entries: list[tuple[HttpConnection, HttpRequest]]) -> None:
         for connection, request in entries:
             if not connection.closed:
                 exchange = self._ordinary(connection, request, self._name, self._version)
                 connection.adopt(request, exchange)
+
+
+def _answer_all(
+    served: ServedModel, group: list[tuple[HttpConnection, HttpRequest]], outputs: list[Array]
+) -> None:
+    for (connection, request), body in zip(group, _encode_rows(served, outputs), strict=True):
+        _answer(connection, request, body)
 
 
 def _answer(connection: HttpConnection, request: HttpRequest, body: bytes) -> None:
