@@ -154,6 +154,11 @@ def test_a_contradiction_is_not_covered_by_the_other(tmp_path: Path) -> None:
         opened(saved(add(1), tmp_path), input=wrong)
 
 
+def test_a_precision_that_is_none_names_its_field(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is 'double', expected one of auto, bf16, f16, f32"):
+        opened(saved(add(1), tmp_path), parameters={"precision": "double"})
+
+
 def test_onnx_runtimes_own_tuning_chooses_it(tmp_path: Path) -> None:
     found = opened(saved(add(1), tmp_path), parameters={"intra_op_thread_count": 1}).description
     assert found.notes[0] == "ONNX Runtime: parameters.intra_op_thread_count is its own"

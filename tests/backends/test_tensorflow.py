@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from inferd.backends import tensorflow_runtime
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
-from inferd.backends.tensorflow_runtime import tensorflow, without_chatter
+from inferd.backends.tensorflow_runtime import tensorflow, without_warnings
 from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.tensor import Array
@@ -32,7 +33,7 @@ def folder(tf: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One net, trained for a moment, in every form; and a module with signatures."""
     made = tmp_path_factory.mktemp("tensorflow")
     x, y = rows(), load_digits().target
-    with without_chatter():
+    with without_warnings():
         keras = tf.keras
         keras.utils.set_random_seed(0)
         given = keras.layers.Input((64,), name="pixels")
@@ -222,7 +223,7 @@ def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
 def test_without_tensorflow_the_line_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tensorflow.cache_clear()
+    monkeypatch.setattr(tensorflow_runtime, "_alive", tensorflow_runtime._alive.__wrapped__)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'inferd\[tensorflow\]'"):
         opened(tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from inferd.backends.base import ModelDescription
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
-from inferd.errors import ConfigError, InferdError
+from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec
 
@@ -137,12 +137,15 @@ def observed_shapes(
     """Shapes of what a model returns, where nothing says them: it is run with made-up inputs, and
     again with more rows and with larger free dimensions, and what changes is free (-1).
 
-    `shapes_of` runs the model; what it raises is raised.
+    `shapes_of` runs the model; what it raises is raised. Raises BackendError where the number of
+    outputs or of dimensions changes, too.
     """
     found = shapes_of(_made_up_inputs(inputs, 2, PROBE_DIM))
     for rows, size in ((3, PROBE_DIM), (2, PROBE_DIM + 1)):
         if any(-1 in (spec.shape[:1] if rows == 3 else spec.shape[1:]) for spec in inputs):
             again = shapes_of(_made_up_inputs(inputs, rows, size))
+            if [len(shape) for shape in again] != [len(shape) for shape in found]:
+                raise BackendError("the number of dimensions of an output changes with its inputs")
             found = [
                 tuple(a if a == b else -1 for a, b in zip(one, other, strict=True))
                 for one, other in zip(found, again, strict=True)

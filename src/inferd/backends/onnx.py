@@ -16,7 +16,7 @@ import numpy as np
 from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import PROBE_DIM
 from inferd.backends.registry import create_backend
-from inferd.backends.trial import FREE_DIM, difference, medians, trial_rows
+from inferd.backends.trial import FREE_DIM, asked_precision, difference, medians, trial_rows
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.tensor import Array
@@ -91,6 +91,7 @@ class OnnxBackend:
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> Model:
         """Open a model file with both, keep one; see Backend. What only the other can open, it
         opens; where neither can, the error is ONNX Runtime's."""
+        asked_precision(config)  # also where there is no trial, a wrong one is told
         try:
             usual = create_backend(USUAL).open(path, config, options)
         except (BackendError, ConfigError) as error:
@@ -169,7 +170,7 @@ def _faster(usual: Candidate, path: Path, config: ModelConfig, options: OpenOpti
 
 def _precisions(config: ModelConfig) -> tuple[str, ...]:
     """What to try in turn: where rounding costs too much, exact float32 may still be faster."""
-    asked = config.parameter("precision", "auto")
+    asked = asked_precision(config)
     return (asked, "f32") if asked == "auto" else (asked,)
 
 

@@ -16,7 +16,7 @@ from openvino.frontend import FrontEndManager
 
 from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import PROBE_DIM, complete, probe_batching
-from inferd.backends.trial import difference, trial_rows
+from inferd.backends.trial import asked_precision, difference, trial_rows
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError, InvalidRequest, Unsupported
 from inferd.types.datatype import BF16, DATATYPES, DataType
@@ -31,7 +31,6 @@ _TYPES: dict[str, DataType] = {
     }.items()
 }  # fmt: skip
 _NARROWED = {"UINT32", "UINT64", "INT64", "FP64"}
-PRECISIONS = ("auto", "bf16", "f16", "f32")
 MAX_LANES = 4
 MAX_COPIED_BYTES = 256 << 20
 """Larger models are not compiled once more, for lanes or to measure their precision."""
@@ -209,11 +208,7 @@ def _device(config: ModelConfig) -> str:
 
 def _precision(config: ModelConfig, device: str) -> str:
     """What OpenVINO is asked to compute in; '' leaves it to OpenVINO."""
-    asked = config.parameter("precision", "auto")
-    if asked not in PRECISIONS:
-        raise ConfigError(
-            f"is '{asked}', expected one of {', '.join(PRECISIONS)}", field="parameters.precision"
-        )
+    asked = asked_precision(config)
     if asked != "auto":
         return asked
     if device != "CPU":

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from inferd.backends.tensorflow_runtime import without_chatter
+from inferd.backends.tensorflow_runtime import without_warnings
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec
@@ -71,7 +71,7 @@ class GraphFunction:
 def read_saved_model(tf: Any, folder: Path, device: str, signature: str) -> GraphFunction:
     """One signature of a SavedModel; raises BackendError, or ConfigError for one that it lacks."""
     try:
-        with without_chatter(), tf.device(device):
+        with without_warnings(), tf.device(device):
             loaded = tf.saved_model.load(str(folder))
     except Exception as error:
         raise BackendError(f"TensorFlow cannot load {folder.name}: {words(error)}") from error
@@ -103,7 +103,7 @@ def read_keras(tf: Any, path: Path, device: str, trust: bool) -> GraphFunction:
     if not zipfile.is_zipfile(path):
         raise BackendError(f"TensorFlow cannot load {path.name}: it is not a .keras file")
     try:
-        with without_chatter(), tf.device(device):
+        with without_warnings(), tf.device(device):
             model = tf.keras.models.load_model(str(path), compile=False, safe_mode=not trust)
             return _keras_function(tf, path, model, device)
     except InferdError:

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,17 +15,23 @@ from typing import Any
 from inferd.errors import ConfigError
 
 _CHATTER = (b"All log messages before absl", b"port.cc", b"cudart_stub.cc", b"cpu_feature_guard.cc")
+_LOCK = threading.Lock()
 
 
-@functools.cache
 def tensorflow(threads: int) -> Any:
     """The module `tensorflow`; raises ConfigError where it is not installed.
 
     `threads` become the one pool that all its models share, if they are the first to ask.
     """
+    with _LOCK:
+        return _alive(threads)
+
+
+@functools.cache
+def _alive(threads: int) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with without_chatter():
+        with _without_chatter():
             _load_triton_first()
             import tensorflow as tf
     except ImportError as error:
@@ -52,13 +59,11 @@ def _load_triton_first() -> None:
 
 
 @contextmanager
-def without_chatter() -> Iterator[None]:
-    """Leave out what TensorFlow writes on standard error whatever its log level is. What others
-    write meanwhile is written when it is over. Python's warnings are left out, too: Keras has
-    some about numpy that no user can act on."""
+def _without_chatter() -> Iterator[None]:
+    """Leave out what TensorFlow writes on standard error when it is imported, whatever its log
+    level is. What others write meanwhile is written when it is over. One at a time."""
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as written, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryFile() as written, without_warnings():
         os.dup2(written.fileno(), 2)
         try:
             yield
@@ -68,3 +73,12 @@ def without_chatter() -> Iterator[None]:
             written.seek(0)
             lines = [line for line in written if not any(part in line for part in _CHATTER)]
             os.write(2, b"".join(lines))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Leave out Python's warnings: Keras has some about numpy, TFLite about its own future, that
+    no user can act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

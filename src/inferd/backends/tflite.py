@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from inferd.backends.tensorflow_files import DEFAULT_SIGNATURE, words
-from inferd.backends.tensorflow_runtime import tensorflow, without_chatter
+from inferd.backends.tensorflow_runtime import tensorflow, without_warnings
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array, TensorSpec
@@ -34,7 +34,7 @@ class TFLiteFunction:
         if content[4:8] != _IDENTIFIER:
             raise BackendError(f"TFLite cannot load {path.name}: it is not a TFLite file")
         try:
-            with without_chatter():
+            with without_warnings():
                 # The content, not the path: a file that is replaced must not change the model.
                 make = _interpreter(threads)
                 self._interpreter = make(model_content=content, num_threads=threads)

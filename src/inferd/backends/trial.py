@@ -10,6 +10,8 @@ import numpy as np
 
 from inferd.backends.base import ModelDescription
 from inferd.backends.completion import Run, made_up
+from inferd.config.model import ModelConfig
+from inferd.errors import ConfigError
 from inferd.types.datatype import BF16, DataType
 from inferd.types.tensor import Array, TensorSpec
 
@@ -17,6 +19,21 @@ FREE_DIM = 64
 """Size given to dimensions that the model leaves free: more like a sentence than a probe's 8."""
 
 MAX_ROUNDS = 9
+
+PRECISIONS = ("auto", "bf16", "f16", "f32")
+
+
+def asked_precision(config: ModelConfig) -> str:
+    """What the parameter `precision` asks to compute in; `auto` where it is not set.
+
+    Raises ConfigError.
+    """
+    asked = config.parameter("precision", "auto")
+    if asked not in PRECISIONS:
+        raise ConfigError(
+            f"is '{asked}', expected one of {', '.join(PRECISIONS)}", field="parameters.precision"
+        )
+    return asked
 
 
 def trial_rows(description: ModelDescription, rows: int, free: int = FREE_DIM) -> list[Array]:
