@@ -242,3 +242,44 @@ def test_a_model_explains_by_asking_for_a_stream(server: TestServer) -> None:
         with connection.getresponse() as response:
             assert response.status == 400
             assert "no method 'explain'" in json.loads(response.read())["error"]
+
+
+def test_a_model_that_cannot_be_kept_alive_is_unready_and_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    monkeypatch.setenv("DYING_MARK", str(mark))
+    with testing.serve(models.Dying) as server:
+
+        def ready() -> bool:
+            with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=20)) as connection:
+                connection.request("GET", "/v2/health/ready")
+                with connection.getresponse() as response:
+                    return response.status == 200
+
+        assert ready()
+        assert server.predict() == "lives"
+        mark.touch()
+        (child,) = psutil.Process(server._process.pid).children()
+        child.kill()
+        until(lambda: not ready())
+        until(lambda: "no worker can be kept alive" in outcome(server), 30)
+        mark.unlink()
+        until(lambda: outcome(server) == "lives", 60)
+        assert ready()
+
+
+def outcome(server: TestServer) -> str:
+    try:
+        return str(server.predict())
+    except ServerFailed as error:
+        return str(error)
+
+
+def test_a_model_that_does_not_load_is_told_of_at_the_start() -> None:
+    failing = pytest.raises(ServerFailed, match="RuntimeError: the weights are not here")
+    with failing, testing.serve(models.Unloadable):
+        pass
+    with testing.serve(models.Counter, models.Unloadable) as server:
+        assert list(server.stream(to=2)) == [0, 1]
+        assert any("the weights are not here" in line for line in server.log)
