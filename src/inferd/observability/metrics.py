@@ -37,6 +37,9 @@ class ModelView(Protocol):
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
 
+    def worker_restarts(self) -> int:
+        """How often a worker process that had ended was started again."""
+
 
 class LlmView(Protocol):
     """What is read of one loaded version of a language model."""
@@ -96,6 +99,8 @@ MODEL_METRICS: tuple[ModelMetric, ...] = (
                 lambda m: m.statistics.load_ns / 1e9),
     ModelMetric("inferd_queue_depth", GAUGE, "Requests waiting in the queue",
                 lambda m: m.queue_depth()),
+    ModelMetric("inferd_worker_restarts", COUNTER, "Worker processes that ended and were started "
+                "again", lambda m: m.worker_restarts()),
     ModelMetric("inferd_in_flight", GAUGE, "Requests accepted and not yet answered",
                 lambda m: m.in_flight()),
 )  # fmt: skip

@@ -40,6 +40,8 @@ _clock_ns = time.perf_counter_ns
 class InstancePool:
     """Runs batches on whichever instance is free; a BatchRunner."""
 
+    restarts = 0
+
     def __init__(
         self,
         instances: list[ModelInstance],

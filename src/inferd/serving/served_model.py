@@ -47,7 +47,9 @@ class LoadSpec:
 
 
 class ModelRunner(BatchRunner, Protocol):
-    """What runs a model's batches."""
+    """What runs a model's batches; `restarts` is how often a worker was started again."""
+
+    restarts: int
 
     def runs_now(self, rows: int) -> bool:
         """Whether `run_now` would run so many rows."""
@@ -229,6 +231,10 @@ class ServedModel:
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
         return sum([batcher.in_flight for batcher in self._batchers])
+
+    def worker_restarts(self) -> int:
+        """How often a worker process that had ended was started again."""
+        return sum([runner.restarts for runner in self._loaded.runners])
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. New requests have been stopped."""
