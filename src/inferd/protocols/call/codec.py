@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 import msgspec
 import orjson
 
-from inferd.errors import InvalidRequest
+from inferd.errors import InvalidRequest, Unsupported
 from inferd.protocols.call.arrays import depth_of, wrong
 from inferd.protocols.call.reading import ArgumentReader, RawText, is_list, reader_of
 from inferd.protocols.call.writing import writer_of
 from inferd.protocols.depth import MAX_DEPTH, check_depth
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import DATATYPES
-from inferd.types.signature import Argument, Signature
+from inferd.types.signature import Argument, Signature, signature_specs
 from inferd.types.tensor import Array, Tensor, TensorSpec
 
 Arguments = Mapping[str, Any]
@@ -30,6 +30,7 @@ Arguments = Mapping[str, Any]
 
 _raw_decoder = msgspec.json.Decoder(dict[str, RawText])
 _codecs: "WeakKeyDictionary[ServedModel, CallCodec]" = WeakKeyDictionary()
+_explaining: "WeakKeyDictionary[ServedModel, CallCodec]" = WeakKeyDictionary()
 
 
 def codec_of(served: ServedModel) -> "CallCodec":
@@ -39,6 +40,19 @@ def codec_of(served: ServedModel) -> "CallCodec":
         description = served.description
         codec = CallCodec(served.signature, description.inputs, description.max_batch_size > 0)
         _codecs[served] = codec
+    return codec
+
+
+def explain_codec_of(served: ServedModel) -> "CallCodec":
+    """That of a model's `explain`; raises Unsupported for a model that explains nothing."""
+    codec = _explaining.get(served)
+    if codec is None:
+        signature = served.explain_signature
+        if signature is None:
+            raise Unsupported(f"model '{served.name}' explains nothing: it has no 'explain'")
+        batched = served.description.max_batch_size > 0
+        specs = signature_specs(signature.inputs, batched)
+        codec = _explaining[served] = CallCodec(signature, specs, batched)
     return codec
 
 

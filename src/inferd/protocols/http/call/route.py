@@ -12,7 +12,7 @@ import numpy as np
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
-from inferd.protocols.call.codec import CallCodec, codec_of
+from inferd.protocols.call.codec import CallCodec, codec_of, explain_codec_of
 from inferd.protocols.http.call.body import Decoded, decode_call
 from inferd.protocols.http.call.stream import StreamedCall
 from inferd.protocols.http.compression import (
@@ -32,7 +32,7 @@ from inferd.types.inference import InferenceRequest, InferenceResponse
 
 _log = logging.getLogger("inferd.http")
 
-_PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(?:\?.*)?")
+_PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(/explain)?(?:\?.*)?")
 _ASGI = (b"GET", b"HEAD")
 
 OFFLOAD_BYTES = 256 * 1024
@@ -42,7 +42,7 @@ SESSION_HEADER = b"x-session-id"
 
 
 class CallRoute:
-    """Answers `POST /models/{name}[/versions/{version}]`."""
+    """Answers `POST /models/{name}[/versions/{version}][/explain]`."""
 
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
@@ -59,18 +59,22 @@ class CallRoute:
             return _refuse_cross_site
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
-        return lambda connection, request: self._start(connection, request, name, version)
+        explains = found[3] is not None
+        return lambda connection, request: self._start(connection, request, name, version, explains)
 
     def _start(
-        self, connection: HttpConnection, request: HttpRequest, name: str, version: str
-    ) -> Exchange | None:
+        self, connection: HttpConnection, request: HttpRequest, name: str, version: str,
+        explains: bool,
+    ) -> Exchange | None:  # fmt: skip
         try:
             served = self.plane.served(name, version)
+            codec = explain_codec_of(served) if explains else codec_of(served)
         except InferdError as error:
             answer_error(connection, request, error)
             return None
-        call = Call(self, connection, request, name, version, codec_of(served))
-        if served.signature.streams:
+        call = Call(self, connection, request, name, version, codec)
+        call.method = "explain" if explains else "predict"
+        if codec.signature.streams:
             return StreamedCall(call)
         call.begin()
         return call
@@ -103,7 +107,7 @@ class Call:
 
     __slots__ = (
         "_gone", "_item", "_name", "_single", "_version", "codec", "connection", "identity",
-        "request", "route",
+        "method", "request", "route",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +119,7 @@ class Call:
         self.request = request
         self.codec = codec
         self.identity = request_id(request.head.fields.get(b"x-request-id"))
+        self.method = "predict"
         self._name = name
         self._version = version
         self._single = True
@@ -164,7 +169,7 @@ class Call:
     def inference(self, decoded: Decoded) -> InferenceRequest:
         """The request for the model; raises InvalidRequest."""
         tensors, self._single = decoded
-        request = InferenceRequest(self._name, self._version, tensors)
+        request = InferenceRequest(self._name, self._version, tensors, method=self.method)
         fields = self.request.head.fields
         deadline = fields.get(DEADLINE_HEADER)
         if deadline is not None:
