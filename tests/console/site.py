@@ -19,14 +19,15 @@ from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
+from inferd.serving.instance_pool import InstancePool
 from inferd.serving.model_manager import ModelManager
-from inferd.serving.served_model import LoadSpec, ServedModel
+from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.version_record import VersionRecord
-from inferd.types.datatype import BYTES, DATATYPES
+from inferd.types.datatype import BYTES
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelReadyState
-from inferd.types.signature import Argument, Signature
-from inferd.types.tensor import Array, Tensor, TensorSpec
+from inferd.types.signature import Argument, Signature, signature_specs
+from inferd.types.tensor import Array, Tensor
 
 WORDS = ("Once ", "upon ", "a ", "time.")
 
@@ -87,8 +88,7 @@ class EchoModel:
 
     def __init__(self, signature: Signature) -> None:
         inputs, outputs = (
-            tuple(TensorSpec(a.name, DATATYPES[a.datatype], (-1,)) for a in side)
-            for side in (signature.inputs, signature.outputs)
+            signature_specs(side, batched=True) for side in (signature.inputs, signature.outputs)
         )
         self.description = ModelDescription(
             "python", "echo", 8, inputs, outputs, signature=signature
@@ -154,9 +154,11 @@ class Site:
     def _load(self, name: str, signature: Signature) -> ServedModel:
         model, config = EchoModel(signature), ModelConfig(max_batch_size=8)
         spec = LoadSpec(name, 1, Path(name), "echo", config, 1, {})
-        estimate, lanes = RunTimeEstimate(), RunTimeEstimate()
-        instances = [model.create_instance()]
-        return ServedModel(spec, model, instances, estimate, [], lanes, self._loop, 0)
+        pool = InstancePool([model.create_instance()], self._loop, name, RunTimeEstimate())
+        loaded = LoadedModel(
+            description=model.description, runners=[pool], instance_count=1, load_ns=0
+        )
+        return ServedModel(spec, loaded, self._loop)
 
     @contextmanager
     def running(self) -> Iterator["Site"]:

@@ -240,7 +240,7 @@ def test_a_model_explains_by_asking_for_a_stream(server: TestServer) -> None:
             assert (response.status, json.loads(response.read())) == (200, [0, 1, 2, 3])
         connection.request("POST", "/models/Counter/explain", '{"to": 4}', json_kind)
         with connection.getresponse() as response:
-            assert response.status == 400
+            assert response.status == 501
             assert "no method 'explain'" in json.loads(response.read())["error"]
 
 

@@ -17,7 +17,7 @@ from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, QueuedRequest
 from inferd.config.model import ModelConfig, ModelDynamicBatching
-from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded
+from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.observability.statistics import ModelStatistics
 from inferd.serving.validation import RequestValidator
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -174,12 +174,12 @@ class ServedModel:
         return item
 
     def method(self, name: str) -> tuple[Signature, tuple[TensorSpec, ...]]:
-        """What a method takes and gives, and its inputs; raises InvalidRequest for another than
+        """What a method takes and gives, and its inputs; raises Unsupported for another than
         `predict`, or `explain` of a model that explains."""
         if name == "predict":
             return self.signature, self.description.inputs
         if name != "explain" or self.explain_signature is None:
-            raise InvalidRequest(f"model '{self.name}' has no method '{name}'")
+            raise Unsupported(f"model '{self.name}' has no method '{name}'")
         return self.explain_signature, self._explain_inputs
 
     def _batcher_for(self, request: InferenceRequest) -> DynamicBatcher:

@@ -89,8 +89,8 @@ def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
     }  # fmt: skip
 
 
-def _argument_schema(argument: Argument, definitions: Definitions) -> Schema:
-    schema = definitions.hoist(argument.name, argument.schema)
+def _argument_schema(argument: Argument, definitions: Definitions, owner: str = "") -> Schema:
+    schema = definitions.hoist(owner + argument.name, argument.schema)
     if argument.description and "description" not in schema:
         schema["description"] = argument.description
     if argument.default is not None and "default" not in schema:
@@ -99,7 +99,7 @@ def _argument_schema(argument: Argument, definitions: Definitions) -> Schema:
 
 
 def _result_schema(result: Argument, definitions: Definitions) -> Schema:
-    schema = _argument_schema(result, definitions)
+    schema = _argument_schema(result, definitions, "result.")
     if result.form in ("tensor", "value") and DATATYPES[result.datatype].kind == "float":
         schema = _nullable(schema)
     return schema
@@ -132,6 +132,7 @@ def model_card(served: ServedModel) -> dict[str, Any]:
         "streams": signature.streams,
         "sessions": signature.sessions,
         "bare": signature.bare,
+        "explains": served.explain_signature is not None,
         "inputs": [
             _line(a) | {"required": not codec.is_optional(a.name)} for a in signature.inputs
         ],

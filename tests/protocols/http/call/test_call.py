@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,35 @@ def test_large_bodies_and_answers_take_the_long_way(server: RunningServer) -> No
     assert json.loads(gzip.decompress(answer.body)) == {"y": values}
     wrong = server.post("/models/free_fp32", {"x": [*values, "end"]})
     assert wrong.error.startswith("argument 'x[200000]': expected a number (FP32), got a text")
+
+
+EXPLAINING = """
+import inferd
+
+
+class Double(inferd.Model):
+    def predict(self, x: float) -> float:
+        return 2 * x
+
+    def explain(self, x: float) -> str:
+        return f"{x} and {x} again"
+"""
+
+
+def test_a_model_that_can_explains_itself(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(EXPLAINING)
+    server = serve(f"{tmp_path / 'app.py'}:Double")
+    assert server.post("/models/Double", {"x": 2}).json() == 4
+    assert server.post("/models/Double/explain", {"x": 2}).json() == "2.0 and 2.0 again"
+    assert server.get("/models/Double").json()["explains"]
+    assert "/models/Double/explain" in server.get("/openapi.json").json()["paths"]
+
+
+def test_a_model_that_cannot_says_so(server: RunningServer) -> None:
+    answer = server.post("/models/mlp/explain", {"x": X.tolist()})
+    assert (answer.status, answer.error) == (
+        501, "model 'mlp' has no method 'explain'",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])

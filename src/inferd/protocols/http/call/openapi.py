@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from inferd.protocols.call.codec import codec_of
+from inferd.protocols.call.codec import CallCodec, codec_of
 from inferd.protocols.call.schema import Definitions, request_schema, response_schema
 from inferd.serving.served_model import ServedModel
 from inferd.types.signature import Signature
@@ -31,15 +31,21 @@ def call_paths(models: Sequence[ServedModel] = ()) -> tuple[dict[str, Any], dict
     schemas: dict[str, Any] = {}
     for served in models:
         definitions = Definitions(_REF, f"{served.name}.")
-        paths[f"/models/{quote(served.name)}"] = {"post": _call(served, definitions)}
+        path = f"/models/{quote(served.name)}"
+        paths[path] = {"post": _call(served.name, codec_of(served), definitions)}
+        if served.explain_signature is not None:
+            codec = codec_of(served, "explain")
+            explaining = Definitions(_REF, f"{served.name}.explain.")
+            explained = _call(f"{served.name}/explain", codec, explaining)
+            paths[f"{path}/explain"] = {"post": explained}
+            schemas |= explaining.found
         schemas |= definitions.found
     return paths, schemas
 
 
-def _call(served: ServedModel, definitions: Definitions) -> dict[str, Any]:
-    codec = codec_of(served)
+def _call(name: str, codec: CallCodec, definitions: Definitions) -> dict[str, Any]:
     signature = codec.signature
-    operation = _operation(signature.description or f"Call {served.name}", ())
+    operation = _operation(signature.description or f"Call {name}", ())
     schema = request_schema(codec, definitions)
     operation["requestBody"] = _body(schema)
     if any(argument.form in ("image", "bytes") for argument in signature.inputs):
@@ -49,7 +55,7 @@ def _call(served: ServedModel, definitions: Definitions) -> dict[str, Any]:
     if signature.streams:
         content = {_JSON: {"schema": {"type": "array", "items": answer}}, "text/event-stream": {}}
     operation["responses"]["200"]["content"] = content
-    operation["x-example"] = _example(served.name, signature)
+    operation["x-example"] = _example(name, signature)
     return operation
 
 
