@@ -14,6 +14,7 @@ from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.call.codec import CallCodec, codec_of
 from inferd.protocols.http.call.body import Decoded, decode_call
+from inferd.protocols.http.call.riders import call_riders
 from inferd.protocols.http.call.stream import StreamedCall
 from inferd.protocols.http.compression import (
     MIN_COMPRESS_BYTES,
@@ -24,6 +25,7 @@ from inferd.protocols.http.compression import (
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.express import ExpressLanes
 from inferd.protocols.http.origin import CROSS_SITE, cross_site
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
@@ -40,6 +42,8 @@ OFFLOAD_BYTES = 256 * 1024
 
 SESSION_HEADER = b"x-session-id"
 
+_SAYS_MORE = {b"content-encoding", DEADLINE_HEADER, SESSION_HEADER}
+
 
 class CallRoute:
     """Answers `POST /models/{name}[/versions/{version}][/explain]`."""
@@ -47,6 +51,7 @@ class CallRoute:
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
         self.max_body_bytes = max_body_bytes
+        self._lanes = ExpressLanes(plane, self._start, call_riders)
 
     def handler(self, head: RequestHead) -> Handler | None:
         """How to answer a call with such a head; None for any other request."""
@@ -59,12 +64,14 @@ class CallRoute:
             return _refuse_cross_site
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
+        if found[3] is None and _is_plain(head):
+            return self._lanes.lane(name, version).add
         method = (found[3] or b"predict").decode()
         return lambda connection, request: self._start(connection, request, name, version, method)
 
     def _start(
         self, connection: HttpConnection, request: HttpRequest, name: str, version: str,
-        method: str,
+        method: str = "predict",
     ) -> Exchange | None:  # fmt: skip
         try:
             served = self.plane.served(name, version)
@@ -77,6 +84,13 @@ class CallRoute:
             return StreamedCall(call)
         call.begin()
         return call
+
+
+def _is_plain(head: RequestHead) -> bool:
+    """Whether a head says nothing that changes how a call is read or answered."""
+    fields = head.fields
+    kind = fields.get(b"content-type", b"")
+    return kind in (b"", b"application/json") and _SAYS_MORE.isdisjoint(fields)
 
 
 def _not_post(connection: HttpConnection, request: HttpRequest) -> None:

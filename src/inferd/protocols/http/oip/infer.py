@@ -23,10 +23,11 @@ from inferd.protocols.http.compression import (
 from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
-from inferd.protocols.http.oip.express import ExpressLane
+from inferd.protocols.http.express import ExpressLanes
 from inferd.protocols.http.oip.raw_request import decode_raw
 from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
 from inferd.protocols.http.oip.response_codec import encode_response
+from inferd.protocols.http.oip.riders import OipRiders
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.serving.data_plane import DataPlane
@@ -35,7 +36,6 @@ from inferd.types.inference import InferenceRequest, InferenceResponse
 _log = logging.getLogger("inferd.http")
 
 _PATH = re.compile(rb"/v2/models/([^/?]+)(?:/versions/([^/?]+))?/infer(?:\?.*)?")
-_MAX_LANES = 4096
 
 OFFLOAD_BYTES = 256 * 1024
 """JSON larger than this is decoded, and answers larger than this compressed, on a thread."""
@@ -52,7 +52,7 @@ class InferRoute:
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
         self.max_body_bytes = max_body_bytes
-        self._lanes: dict[tuple[str, str], ExpressLane] = {}
+        self._lanes = ExpressLanes(plane, self.start, OipRiders)
 
     def handler(self, head: RequestHead) -> Handler | None:
         """How to answer an inference request with such a head; None for any other request."""
@@ -64,17 +64,8 @@ class InferRoute:
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
         if _NOT_EXPRESS.isdisjoint(head.fields):
-            return self._lane(name, version).add
+            return self._lanes.lane(name, version).add
         return lambda connection, request: self.start(connection, request, name, version)
-
-    def _lane(self, name: str, version: str) -> ExpressLane:
-        lane = self._lanes.get((name, version))
-        if lane is None:
-            if len(self._lanes) >= _MAX_LANES:
-                self._lanes.clear()
-            lane = ExpressLane(self.plane, name, version, self.start)
-            self._lanes[name, version] = lane
-        return lane
 
     def start(
         self, connection: HttpConnection, request: HttpRequest, name: str, version: str

@@ -4,8 +4,8 @@ queue of another one they wait as one.
 
 Most of what a small model's request costs is Python's price for each step, and together they pay it
 once. Only the plainest requests ride here (one row, one input of fixed shape, JSON both ways); any
-other, and any that fails on the way, takes the ordinary path by itself (`infer.py`), which finds
-the error and says it.
+other, and any that fails on the way, takes the ordinary path by itself, which finds the error and
+says it. How a protocol writes its plainest requests, a RiderForm knows.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-import msgspec
 import numpy as np
 import orjson
 
@@ -22,10 +22,8 @@ from inferd.errors import InferdError
 from inferd.protocols.depth import MAX_DEPTH
 from inferd.protocols.http.compression import MIN_COMPRESS_BYTES, choose_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
-from inferd.protocols.http.oip.response_codec import single_row_head
 from inferd.protocols.http.request import HttpRequest
 from inferd.protocols.http.request_id import request_id
-from inferd.schemas.oip import FloatRequest, InferRequest, IntRequest
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BF16, BYTES, FP16
@@ -43,28 +41,49 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_ELEMENTS = 16 * 1024
 """Longer bodies and larger outputs cost more to decode and encode than the lane saves."""
 
-_DECODERS: dict[str, msgspec.json.Decoder[InferRequest]] = {
-    "float": msgspec.json.Decoder(FloatRequest),
-    "int": msgspec.json.Decoder(IntRequest),
-}
-"""By kind of datatype; they refuse values of another kind, which have their say elsewhere."""
+MAX_LANES = 4096
 
-Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange]
+KINDS = ("float", "int")
+"""Of datatypes whose values are plain numbers in JSON."""
+
+Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange | None]
+Rider = tuple[HttpConnection, HttpRequest]
+
+
+class RiderForm(Protocol):
+    """How a protocol writes the plainest requests for one model, and their answers. In a `flat` one
+    a row's numbers stand in one list, whatever the input's shape."""
+
+    flat: bool
+
+    def row(self, body: bytes) -> object:
+        """The one row of a request, as lists of numbers; raises ValueError for any other request,
+        of which the ordinary path will know what to say."""
+
+    def answers(self, outputs: list[Array]) -> list[bytes]:
+        """An answer for each row of the outputs, as the ordinary path would write it."""
+
+
+FormOf = Callable[[ServedModel], RiderForm | None]
+"""The form for a model whose requests `is_plain`; None where the protocol has none."""
 
 
 class ExpressLane:
     """Collects the requests of one turn for one model name and version."""
 
-    def __init__(self, plane: DataPlane, name: str, version: str, ordinary: Ordinary) -> None:
+    def __init__(
+        self, plane: DataPlane, name: str, version: str, ordinary: Ordinary, form_of: FormOf
+    ) -> None:
         self._plane = plane
         self._name = name
         self._version = version
         self._ordinary = ordinary
-        self._waiting: list[tuple[HttpConnection, HttpRequest]] = []
+        self._form_of = form_of
+        self._waiting: list[Rider] = []
         self._last = 0
         self._arrival_ns = 0
-        self._shape: list[int] = []
         self._served: ServedModel | None = None
+        self._form: RiderForm | None = None
 
     def add(self, connection: HttpConnection, request: HttpRequest) -> None:
         """Take a request until the end of the loop's turn; a Handler."""
@@ -91,76 +110,55 @@ class ExpressLane:
             for connection, request in waiting:
                 connection.fail(request)
 
-    def _ride(self, waiting: list[tuple[HttpConnection, HttpRequest]]) -> None:
+    def _ride(self, waiting: list[Rider]) -> None:
         try:
             served = self._plane.served(self._name, self._version)
         except InferdError:
-            served = None
-        if served is None or self._plane.draining or not self._fits(served):
             self._send_ordinary(waiting)
             return
-        spec = served.description.inputs[0]
-        name, datatype, shape = spec.name, spec.datatype.name, self._shape
-        decode = _DECODERS[spec.datatype.kind].decode
+        if served is not self._served:  # looked at once for each loaded model
+            self._served = served
+            self._form = self._form_of(served) if is_plain(served) else None
+        form = self._form
+        if form is None or self._plane.draining:
+            self._send_ordinary(waiting)
+            return
         riders, rows = [], []
-        for entry in waiting:
-            body = entry[1].body
+        for rider in waiting:
+            body = rider[1].body
             try:
                 if len(body) > MAX_BODY_BYTES or body.count(b"[") + body.count(b"{") > MAX_DEPTH:
                     raise ValueError
-                wire = decode(body)
-                (only,) = wire.inputs
+                rows.append(form.row(body))
             except (ValueError, RecursionError):
-                self._send_ordinary([entry])
+                self._send_ordinary([rider])
                 continue
-            if (
-                only.name == name
-                and only.datatype == datatype
-                and only.shape == shape
-                and not (wire.id or wire.parameters or wire.outputs or only.parameters)
-            ):
-                riders.append(entry)
-                rows.append(only.data)
-            else:
-                self._send_ordinary([entry])
+            riders.append(rider)
         limit = served.description.max_batch_size
         for start in range(0, len(riders), limit):
-            self._run(served, riders[start : start + limit], rows[start : start + limit])
-
-    def _fits(self, served: ServedModel) -> bool:
-        """Whether the model's requests can be plain ones; looked at once for each loaded model."""
-        if served is self._served:
-            return bool(self._shape)
-        self._served = served
-        self._shape = []
-        inputs, outputs = served.description.inputs, served.outputs
-        if (
-            served.description.max_batch_size > 0
-            and len(inputs) == 1
-            and inputs[0].datatype.kind in _DECODERS
-            and not any(spec.datatype in (FP16, BF16) for spec in inputs)
-            and all(dim > 0 for dim in inputs[0].shape[1:])
-            and not any(spec.datatype in (BYTES, FP16, BF16) for spec in outputs)
-            and all(spec.any_shape or _is_small(spec.shape[1:]) for spec in outputs)
-        ):
-            self._shape = [1, *inputs[0].shape[1:]]
-        return bool(self._shape)
+            end = start + limit
+            self._run(served, form, riders[start:end], rows[start:end])
 
     def _run(
-        self, served: ServedModel, group: list[tuple[HttpConnection, HttpRequest]],
-        rows: list[object],
-    ) -> None:  # fmt: skip
+        self, served: ServedModel, form: RiderForm, group: list[Rider], rows: list[object]
+    ) -> None:
         """Run rows at once or have them wait together, and answer each; or send them the ordinary
         way."""
         spec = served.description.inputs[0]
         try:
-            merged = np.array(rows, spec.datatype.dtype).reshape((len(rows), *self._shape[1:]))
+            merged = np.array(rows, spec.datatype.dtype)
+            shape = len(rows), *spec.shape[1:]
+            if form.flat:
+                merged = merged.reshape(shape)
+            fits = merged.shape == shape
         except (ValueError, OverflowError):
+            fits = False
+        if not fits:
             self._send_ordinary(group)
             return
         outputs = served.run_now([merged], len(rows), self._arrival_ns)
         if outputs is not None:
-            _answer_all(served, group, outputs)
+            _answer_all(form, group, outputs)
             return
 
         def done(result: InferenceResponse | InferdError) -> None:
@@ -168,7 +166,7 @@ class ExpressLane:
                 if isinstance(result, InferdError):
                     self._send_ordinary(group)
                 else:
-                    _answer_all(served, group, [tensor.array for tensor in result.outputs])
+                    _answer_all(form, group, [tensor.array for tensor in result.outputs])
             except Exception:
                 _log.exception("express lane failed", extra={"model": self._name})
                 for connection, request in group:
@@ -177,17 +175,54 @@ class ExpressLane:
         if not served.submit_riders([merged], len(rows), self._arrival_ns, done):
             self._send_ordinary(group)
 
-    def _send_ordinary(self, entries: list[tuple[HttpConnection, HttpRequest]]) -> None:
-        for connection, request in entries:
+    def _send_ordinary(self, riders: list[Rider]) -> None:
+        for connection, request in riders:
             if not connection.closed:
                 exchange = self._ordinary(connection, request, self._name, self._version)
                 connection.adopt(request, exchange)
 
 
-def _answer_all(
-    served: ServedModel, group: list[tuple[HttpConnection, HttpRequest]], outputs: list[Array]
-) -> None:
-    for (connection, request), body in zip(group, _encode_rows(served, outputs), strict=True):
+class ExpressLanes:
+    """The lanes of one protocol, by name and version."""
+
+    def __init__(self, plane: DataPlane, ordinary: Ordinary, form_of: FormOf) -> None:
+        self._plane = plane
+        self._ordinary = ordinary
+        self._form_of = form_of
+        self._lanes: dict[tuple[str, str], ExpressLane] = {}
+
+    def lane(self, name: str, version: str) -> ExpressLane:
+        """The one for a model."""
+        lane = self._lanes.get((name, version))
+        if lane is None:
+            if len(self._lanes) >= MAX_LANES:
+                self._lanes.clear()
+            lane = ExpressLane(self._plane, name, version, self._ordinary, self._form_of)
+            self._lanes[name, version] = lane
+        return lane
+
+
+def is_plain(served: ServedModel) -> bool:
+    """Whether a model's requests can be plain ones: one small input of numbers, small outputs."""
+    inputs, outputs = served.description.inputs, served.outputs
+    return (
+        served.description.max_batch_size > 0
+        and len(inputs) == 1
+        and not inputs[0].any_shape
+        and not served.signature.streams
+        and all(spec.datatype.kind in KINDS for spec in inputs)
+        and all(dim > 0 for dim in inputs[0].shape[1:])
+        and not any(spec.datatype in (BYTES, FP16, BF16) for spec in (*inputs, *outputs))
+        and all(spec.any_shape or _is_small(spec.shape[1:]) for spec in outputs)
+    )
+
+
+def _is_small(shape: tuple[int, ...]) -> bool:
+    return min(shape, default=1) > 0 and math.prod(shape) <= MAX_ELEMENTS
+
+
+def _answer_all(form: RiderForm, group: list[Rider], outputs: list[Array]) -> None:
+    for (connection, request), body in zip(group, form.answers(outputs), strict=True):
         _answer(connection, request, body)
 
 
@@ -204,21 +239,7 @@ def _answer(connection: HttpConnection, request: HttpRequest, body: bytes) -> No
     connection.respond_tensors(body, identity)
 
 
-def _is_small(shape: tuple[int, ...]) -> bool:
-    return min(shape, default=1) > 0 and math.prod(shape) <= MAX_ELEMENTS
-
-
-def _encode_rows(served: ServedModel, outputs: list[Array]) -> list[bytes]:
-    """One answer for each row, as `encode_response` would write it."""
-    answers: list[bytes] = []
-    for index, (spec, output) in enumerate(zip(served.outputs, outputs, strict=True)):
-        flat = np.ascontiguousarray(output).reshape(len(output), -1)
-        rows = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
-        head = single_row_head(
-            served.name, str(served.version), spec.name, spec.datatype, output.shape[1:], index > 0
-        )
-        if index:
-            answers = [b"%b%b%b]}" % (a, head, row) for a, row in zip(answers, rows, strict=True)]
-        else:
-            answers = [b"%b%b]}" % (head, row) for row in rows]
-    return [b"%b]}" % answer for answer in answers]
+def row_texts(output: Array) -> list[bytes]:
+    """The numbers of each row as JSON has them between brackets, whatever the shape of a row."""
+    flat = np.ascontiguousarray(output).reshape(len(output), -1)
+    return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
