@@ -16,7 +16,7 @@ from inferd.backends.base import OpenOptions
 from inferd.backends.onnxruntime import OnnxRuntimeBackend
 from inferd.backends.registry import create_backend
 from inferd.config.model import ModelConfig, ModelInput
-from inferd.errors import BackendError, ConfigError, Unsupported
+from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +183,30 @@ def test_where_onnx_runtime_is_not_installed_openvino_opens(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"pip install 'inferd\[onnx\]'"):
         opened(saved(add(1), tmp_path))
+
+
+def table(kind: str = "INT64") -> bytes:
+    """Rows of a table by their numbers, through a layer that is worth a trial."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "rows": rng.standard_normal((10, 64)).astype(np.float32),
+        "w": rng.standard_normal((64, 64)).astype(np.float32),
+    }
+    nodes = [node("Gather", ["rows", "x"], ["h"]), node("MatMul", ["h", "w"], ["y"])]
+    return graph(nodes, [("x", kind, ("n", 2))], [("y", "FP32", ("n", 2, 64))], **weights)
+
+
+@pytest.mark.parametrize("kind", ["INT64", "INT32"])
+@pytest.mark.parametrize("number", [-11, 10, 1 << 20])
+def test_numbers_beyond_a_table_are_refused_by_whichever_is_kept(
+    kind: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for gain in (0, np.inf):
+        monkeypatch.setattr(choice, "GAIN", gain)
+        model = opened(saved(table(kind), tmp_path))
+        instances = [model.create_instance(), model.create_instance(), *model.create_lanes()]
+        good = np.array([[9, 0]], model.description.inputs[0].datatype.dtype)
+        for instance in instances:
+            assert instance.run([good])[0].shape == (1, 2, 64)
+            with pytest.raises(InvalidRequest, match=r"within the inclusive range \[-10,\s?9\]"):
+                instance.run([np.concatenate([good, np.full_like(good, number)])])

@@ -126,7 +126,8 @@ def test_unloading_gives_the_memory_back(
     repository: Repository, start: Start, megabytes: int, times: int
 ) -> None:
     repository.add("small", constant(1))
-    repository.add("m", weights(megabytes))
+    # Named, since to choose between frameworks would leave the other one's code in memory.
+    repository.add("m", weights(megabytes), config={"backend": "onnxruntime"})
     server = start(*EXPLICIT, "--load-model", "small")
     before = server.resident_mb()
     body = {"inputs": [json_input("INPUT0", "FP32", [1, 256], [1.0] * 256)]}

@@ -27,7 +27,7 @@ KERAS = ("metadata.json", "config.json", "model.weights.h5")
 SKOPS = ("1.npy", "schema.json")
 
 HEADS: dict[str, tuple[bytes | tuple[str, ...], str]] = {
-    "a.onnx": (b"\x08\x07", "onnxruntime"),
+    "a.onnx": (b"\x08\x07", "onnx"),
     "b.json": (b'{"learner":{"attributes":{}', "xgboost"),
     "c.ubj": (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{", "xgboost"),
     "d.txt": (b"tree\nversion=v4\n", "lightgbm"),
@@ -72,7 +72,7 @@ def test_files_are_recognised_by_name_and_content(tmp_path: Path) -> None:
         ("m.txt", b"hello", "does not begin as a model of lightgbm"),
         ("m.bin", b"x", "not a model file that inferd knows"),
         ("m.cbm", b"tree\n", "it holds trees of LightGBM"),
-        ("m.onnx", pickle.dumps([1]), "model of onnxruntime by its name, but it holds a Python pi"),
+        ("m.onnx", pickle.dumps([1]), "model of onnx by its name, but it holds a Python pi"),
         ("m.onnx", TORCHSCRIPT, "it holds TorchScript"),
         ("m.pkl", b"CBM1", "it holds trees of CatBoost"),
         ("m.pt", ("m/data.pkl", "m/version"), r"torch\.save wrote, without the code"),

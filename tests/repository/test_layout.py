@@ -36,7 +36,7 @@ def test_a_file_is_one_model_of_version_one(tmp_path: Path) -> None:
     path = tmp_path / "some.model.onnx"
     path.write_bytes(b"x")
     source = only(path)
-    assert (source.name, source.backend, source.error) == ("some.model", "onnxruntime", "")
+    assert (source.name, source.backend, source.error) == ("some.model", "onnx", "")
     assert [(v, s.path) for v, s in source.versions.items()] == [(1, path)]
 
 
@@ -54,7 +54,7 @@ def test_a_repository_holds_models_in_versions(tmp_path: Path) -> None:
     assert list(sources) == ["m", "other"]
     assert sorted(sources["m"].versions) == [1, 3, 12]
     assert sources["m"].versions[12].path == tmp_path / "m" / "12" / "model.onnx"
-    assert sources["m"].backend == "onnxruntime"
+    assert sources["m"].backend == "onnx"
 
 
 def test_the_folder_of_one_model_is_that_model(tmp_path: Path) -> None:
@@ -202,9 +202,17 @@ def test_tritons_text_format_is_told_what_to_become(tmp_path: Path) -> None:
     assert only(tmp_path).error == ""
 
 
-@pytest.mark.parametrize("config", ["backend: onnxruntime", "platform: onnxruntime_onnx", ""])
-def test_the_backend_may_be_named_or_found(config: str, tmp_path: Path) -> None:
-    assert configured(tmp_path, config).backend == "onnxruntime"
+@pytest.mark.parametrize(
+    ("config", "backend"),
+    [
+        ("backend: onnxruntime", "onnxruntime"),
+        ("platform: onnxruntime_onnx", "onnxruntime"),
+        ("backend: openvino", "openvino"),
+        ("", "onnx"),
+    ],
+)
+def test_the_backend_may_be_named_or_found(config: str, backend: str, tmp_path: Path) -> None:
+    assert configured(tmp_path, config).backend == backend
 
 
 def test_another_file_name_may_be_given(tmp_path: Path) -> None:
@@ -302,7 +310,7 @@ def test_a_folder_may_hold_several_beside_others(tmp_path: Path) -> None:
     write(tmp_path, "m", b"x")
     sources = found(tmp_path)
     assert {name: source.backend for name, source in sources.items()} == {
-        "a": "llm", "b": "llm", "m": "onnxruntime",
+        "a": "llm", "b": "llm", "m": "onnx",
     }  # fmt: skip
 
 
@@ -353,7 +361,7 @@ def test_what_names_no_architecture_is_no_language_model(text: str, tmp_path: Pa
 def test_a_model_of_tensors_that_came_with_a_configuration_stays_one(tmp_path: Path) -> None:
     folder = language_model(tmp_path / "m")
     (folder / "model.safetensors").rename(folder / "model.onnx")
-    assert only(folder).backend == "onnxruntime"
+    assert only(folder).backend == "onnx"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.yaml"])

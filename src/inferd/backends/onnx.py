@@ -7,6 +7,7 @@ A configuration that names `onnxruntime` or `openvino` never comes here.
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 
 from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
+from inferd.backends.bounds import Bound, BoundedInstance, find_bounds
 from inferd.backends.completion import PROBE_DIM
 from inferd.backends.registry import create_backend
 from inferd.backends.trial import FREE_DIM, asked_precision, difference, medians, trial_rows
@@ -46,20 +48,27 @@ _TUNING = ("intra_op_thread_count", "inter_op_thread_count")
 class ChosenModel:
     """The model that was chosen; the instance that it was tried with is the first that it makes."""
 
-    def __init__(self, model: Model, first: ModelInstance | None, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: Model, first: ModelInstance | None, notes: tuple[str, ...],
+        bounds: Sequence[Bound] = (),
+    ) -> None:  # fmt: skip
         self._model = model
         self._first = first
+        self._bounds = bounds
         found = model.description
         self.description: ModelDescription = replace(found, notes=(*notes, *found.notes))
 
     def create_instance(self) -> ModelInstance:
         """See Model."""
         first, self._first = self._first, None
-        return first or self._model.create_instance()
+        return self._bounded(first or self._model.create_instance())
 
     def create_lanes(self) -> list[ModelInstance]:
         """See Model."""
-        return self._model.create_lanes()
+        return [self._bounded(lane) for lane in self._model.create_lanes()]
+
+    def _bounded(self, instance: ModelInstance) -> ModelInstance:
+        return BoundedInstance(instance, self._bounds) if self._bounds else instance
 
     def close(self) -> None:
         """Give back the model, and the instance if nobody took it."""
@@ -257,9 +266,15 @@ def _race(
     if math.prod(gains) ** (1 / len(gains)) < GAIN:
         other.close()
         return _kept(usual, "; ".join([*doubts, f"as fast or faster. {told}"]))
+    bounds = find_bounds(usual.instance.run, description.inputs, trial_rows(description, 1, free))
+    if bounds is None:
+        other.close()
+        doubts.append("it refuses numbers that OpenVINO would take")
+        return _kept(usual, "; ".join([*doubts, told]))
     usual.close()
     switch = "" if other.runs_in == "f32" else " (parameter precision: f32 for exact)"
-    return ChosenModel(other.model, other.instance, (*doubts, f"OpenVINO: faster{switch}. {told}"))
+    notes = (*doubts, f"OpenVINO: faster{switch}. {told}")
+    return ChosenModel(other.model, other.instance, notes, bounds)
 
 
 def _kept(usual: Candidate, reason: str) -> ChosenModel:
