@@ -21,9 +21,10 @@ from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
-from inferd.protocols.http.app import RequestRouter, create_app
+from inferd.protocols.http.app import RequestRouter, create_app, own_paths
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.mounts import MountRoute
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
@@ -98,8 +99,9 @@ class Server:
             WebSocketRoute(self.data, most),
         )
         app = create_app(self.data, self.control, self._render_metrics, most)
+        self.manager.mounts.reserve(own_paths(app))
         self.listener = HttpListener(
-            RequestRouter(app, *direct),
+            RequestRouter(app, *direct, mounts=MountRoute(self.data)),
             HttpLimits(
                 max_body_bytes=config.http_max_input_size,
                 head_timeout_s=config.http_header_timeout_secs,

@@ -37,6 +37,10 @@ class ModelDescription:
     steady: bool = False
     signature: Signature | None = None
     """What the model's author says beyond tensors; None where there is no more to say."""
+    has_effects: bool = False
+    """Whether a run may do more than compute: then it is not warmed up with made-up rows."""
+    max_queue_delay_microseconds: int = 0
+    """How long its author would have a batch wait; what the configuration says goes before it."""
 
 
 @dataclass(frozen=True, slots=True)

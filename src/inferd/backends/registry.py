@@ -26,6 +26,7 @@ BACKENDS = {
     "catboost": "inferd.backends.catboost:CatBoostBackend",
     "sklearn": "inferd.backends.sklearn:SklearnBackend",
     "transformers": "inferd.backends.transformers:TransformersBackend",
+    "python": "inferd.backends.python:PythonBackend",
 }
 """Name of a backend to `module:class`."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inferd.errors import ConfigError
 
-_MUST_BE_LITERAL = ("name", "python", "requirements")
+_MUST_BE_LITERAL = ("name", "python", "requirements", "isolation")
 """Options that are needed before the code can run."""
 
 

@@ -22,7 +22,8 @@ class Model:
     Options are keywords of the class (`ModelOptions`). An author may also write `unload`,
     `preprocess` (its parameters are then the model's arguments, its result goes to `predict`, a
     tuple is spread), `postprocess` (gets what `predict` returned), `explain` (with arguments of
-    its own) and `asgi` (an ASGI application, or a method without parameters that makes one).
+    its own) and `asgi` (an ASGI application, or a method without parameters that makes one). Of an
+    async model it runs on the loop of its calls, of any other on a thread beside them.
 
     With `max_batch_size`, arguments and results are batches: lists, or arrays whose first dimension
     is the batch; a list of results may hold an inferd error in place of an item, which then fails

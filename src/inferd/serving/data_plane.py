@@ -17,6 +17,7 @@ from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import ServedLLM
 from inferd.serving.served_model import ServedModel
 from inferd.serving.text_model import TEXT_TASKS, TextModel, TextTask, text_model
+from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelMetadata
 
@@ -73,6 +74,19 @@ class DataPlane:
         """The loaded model that a request of tensors would get; raises ModelNotFound,
         ModelUnavailable, and InvalidRequest for a language model."""
         return self._manager.predictive(name, version)
+
+    def mounted(self, path: str) -> MountedApp | None:
+        """The HTTP routes of a model's own to which a path belongs, if it does to any; raises
+        ModelUnavailable."""
+        mount, name = self._manager.mounts.find(path)
+        if not mount:
+            return None
+        if self.draining:
+            raise ModelUnavailable("the server is shutting down and takes no new requests")
+        app = self._manager.predictive(name).app
+        if app is None or app.mount != mount:
+            raise ModelUnavailable(f"model '{name}' does not answer on '{mount}' yet")
+        return app
 
     # -- text ----------------------------------------------------------------------------------
 

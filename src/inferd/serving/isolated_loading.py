@@ -11,7 +11,9 @@ from inferd.backends.base import ModelDescription
 from inferd.errors import InferdError
 from inferd.repository.formats import check_content
 from inferd.serving.asks import Asks
+from inferd.serving.mounts import Mounts
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.visits import MountedApp
 from inferd.serving.worker_pool import WorkerPool
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import TensorSpec
@@ -27,8 +29,9 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 """How many threads libraries start; what the server's own environment says goes before it."""
 
 
-async def load_isolated(spec: LoadSpec, asks: Asks) -> ServedModel:
-    """Load a model into processes of its own; raises InferdError, then nothing stays behind."""
+async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedModel:
+    """Load a model into processes of its own; raises InferdError, then nothing stays behind but
+    what it may have claimed of `mounts`."""
     start_ns = _clock_ns()
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(check_content, spec.path, spec.backend)
@@ -41,6 +44,8 @@ async def load_isolated(spec: LoadSpec, asks: Asks) -> ServedModel:
     pools = [pool()]
     try:
         loaded = await pools[0].open()
+        if loaded.mount:
+            mounts.claim(loaded.mount, spec.name)
         terms = loaded.terms
         workers = spec.config.instance_count if spec.config.instance_group else terms.instances or 1
         sessions = loaded.signature is not None and loaded.signature.sessions
@@ -53,10 +58,12 @@ async def load_isolated(spec: LoadSpec, asks: Asks) -> ServedModel:
     except BaseException:
         await asyncio.gather(*[each.aclose() for each in pools])
         raise
+    seats = [seat for each in pools for seat in each.seats]
+    app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if loaded.mount else None
     made = LoadedModel(
         description=_description(loaded), runners=pools, instance_count=workers,
         load_ns=_clock_ns() - start_ns, explain=loaded.explain, culprits=culprits,
-        max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0,
+        max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
     )  # fmt: skip
     return ServedModel(spec, made, loop)
 

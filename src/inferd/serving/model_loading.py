@@ -69,6 +69,7 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             instance_count=len(instances),
             load_ns=_clock_ns() - start_ns,
             close=model.close,
+            max_queue_delay_microseconds=description.max_queue_delay_microseconds,
         )
         return ServedModel(spec, loaded, loop)
     except BaseException:
@@ -109,7 +110,7 @@ def _warm_up(
         inputs = [_warmup_array(warmup, s) for s in description.inputs]
         for _ in range(warmup.count):
             _timed_run(instance, inputs, warmup.batch_size or 1, estimate)
-    if spec.config.model_warmup:
+    if spec.config.model_warmup or description.has_effects:
         return
     sizes = {1, description.max_batch_size or 1}
     try:

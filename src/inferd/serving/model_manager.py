@@ -22,6 +22,7 @@ from inferd.serving.asks import Asks
 from inferd.serving.isolated_loading import load_isolated
 from inferd.serving.memory import trim_memory
 from inferd.serving.model_loading import load_model
+from inferd.serving.mounts import Mounts
 from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
 from inferd.serving.served_model import LoadSpec, ServedModel
 from inferd.serving.version_record import Served, VersionRecord
@@ -65,6 +66,7 @@ class ModelManager:
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
         self._asks = Asks(self.predictive)
+        self.mounts = Mounts()
 
     # -- look-up, on the path of every request ------------------------------------------------
 
@@ -282,7 +284,7 @@ class ModelManager:
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
         if isolated(spec.backend, spec.config):
-            return await load_isolated(spec, self._asks)
+            return await load_isolated(spec, self._asks, self.mounts)
         loop = asyncio.get_running_loop()
         return await self._off_loop(lambda: load_model(spec, loop))
 
@@ -295,6 +297,7 @@ class ModelManager:
             record.reason = f"reload failed, the copy loaded before serves on: {reason}"
         else:
             record.state, record.reason = State.UNAVAILABLE, reason
+        self._set_default(name)
 
     def _retire(self, name: str, version: int, reason: str) -> None:
         record = self.records[name][version]
@@ -327,6 +330,8 @@ class ModelManager:
             self.default[name] = ready[-1]
         else:
             self.default.pop(name, None)
+        app = ready[-1].app if ready and isinstance(ready[-1], ServedModel) else None
+        self.mounts.settle(name, app.mount if app is not None else "")
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

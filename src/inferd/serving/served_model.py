@@ -20,6 +20,7 @@ from inferd.config.model import ModelConfig, ModelDynamicBatching
 from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.observability.statistics import ModelStatistics
 from inferd.serving.validation import RequestValidator
+from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.signature import Signature, signature_specs, tensor_signature
 from inferd.types.tensor import Array, TensorSpec
@@ -82,6 +83,8 @@ class LoadedModel:
     explain: Signature | None = None
     culprits: Culprits | None = None
     max_queue_delay_microseconds: int = 0
+    app: MountedApp | None = None
+    """The model's own HTTP routes, where it has any."""
 
 
 class ServedModel:
@@ -107,6 +110,7 @@ class ServedModel:
         self.statistics.load_ns = loaded.load_ns
         self.created_s = int(time.time())
         self.instance_count = loaded.instance_count
+        self.app = loaded.app
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._validator = RequestValidator(
@@ -230,7 +234,7 @@ class ServedModel:
 
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
-        return sum([batcher.in_flight for batcher in self._batchers])
+        return sum([batcher.in_flight for batcher in self._batchers]) + len(self.app or ())
 
     def worker_restarts(self) -> int:
         """How often a worker process that had ended was started again."""
@@ -240,6 +244,8 @@ class ServedModel:
         """Wait until nothing is queued or running. New requests have been stopped."""
         for batcher in self._batchers:
             await batcher.drain()
+        if self.app is not None:
+            await self.app.drain()
 
     def close(self) -> None:
         """Give the memory back; blocks. Nothing may be queued or running."""

@@ -17,7 +17,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.batching.queue import QueuedRequest
 from inferd.config.model import ModelConfig
-from inferd.errors import BackendError, InferdError, RequestTimeout
+from inferd.errors import BackendError, InferdError, ModelUnavailable, RequestTimeout
 from inferd.serving.worker_seat import Job, Seat, StartWorker
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array, LeftOut
@@ -32,8 +32,10 @@ from inferd.workers.messages import (
     Loaded,
     Packed,
     Part,
+    Parted,
     Run,
     Took,
+    VisitEvent,
     WorkerTerms,
 )
 
@@ -109,7 +111,14 @@ class WorkerPool:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        for seat in self._seats:
+            seat.visits.lost(ModelUnavailable(f"model '{self._name}' is being unloaded"))
         await asyncio.gather(*[seat.close() for seat in self._seats])
+
+    @property
+    def seats(self) -> Sequence[Seat]:
+        """The places of the workers."""
+        return self._seats
 
     @property
     def trouble(self) -> str:
@@ -273,8 +282,10 @@ class WorkerPool:
                     job.batch.on_part([unpack(packed, None, False) for packed in outputs])
             case Ask() | Forget():
                 self._asked(seat, event)
-            case _:
-                pass
+            case _ if isinstance(event, VisitEvent):
+                seat.visits.heard(event)
+                if isinstance(event, Parted) and event.error is None:
+                    seat.restarts.answered()
 
     def _done(self, seat: Seat, job: Job, event: Done) -> None:
         inward, outward = seat.windows(job.slot)
@@ -329,6 +340,8 @@ class WorkerPool:
         """A worker has ended: its jobs are answered, or run again."""
         jobs = list(seat.jobs.values())
         running = sum(item.riders for job in jobs for item in job.batch.items)
+        running += 0 if seat.secluded else len(seat.visits)
+        seat.visits.lost(why)
         for job in jobs:
             seat.free(job)
             error = why

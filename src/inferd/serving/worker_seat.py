@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.errors import BackendError, InferdError
+from inferd.serving.visits import Visits
 from inferd.workers.memory import SLOTS, Window
 from inferd.workers.messages import Command, Event, Loaded
 from inferd.workers.process import Worker
@@ -53,6 +54,7 @@ class Seat:
         self.secluded = False
         """Whether what runs is to run by itself."""
         self.jobs: dict[int, Job] = {}
+        self.visits = Visits(self.send, self._end_worker)
         self.restarts = Restarts()
         self.why = ""
         self._was_running = False
@@ -79,7 +81,7 @@ class Seat:
 
         def end(why: InferdError) -> None:
             was_ready, self.ready, self.worker, self.why = self.ready, False, None, str(why)
-            self._was_running = bool(self.jobs)
+            self._was_running = bool(self.jobs) or bool(self.visits)
             ended.set_result(why)
             if was_ready:
                 self._lost(self, why)
@@ -111,6 +113,16 @@ class Seat:
         self.ready = False
         if self.worker is not None:
             await self.worker.close()
+
+    @property
+    def load(self) -> tuple[bool, int] | None:
+        """How much there is to do, a request that is to run by itself before all else; None where
+        no worker is ready."""
+        return (self.secluded, len(self.jobs) + len(self.visits)) if self.ready else None
+
+    def _end_worker(self, why: InferdError) -> None:
+        if self.worker is not None:
+            self.worker.kill(why)
 
     def send(self, command: Command) -> None:
         """Tell the worker, if there is one."""

@@ -22,16 +22,21 @@ from inferd.workers.asking import Asking
 from inferd.workers.jobs import AsyncJobs, Jobs, SyncJobs
 from inferd.workers.messages import (
     Answer,
+    Body,
     Cancel,
     Close,
     Command,
     Event,
     Failed,
+    Left,
     Run,
     Start,
+    Taken,
     Took,
+    Visit,
 )
 from inferd.workers.runtime import BackendRuntime, Runtime
+from inferd.workers.visits import Visits, open_visits
 
 _RECEIVED_BYTES = 1 << 18
 
@@ -47,6 +52,7 @@ def main() -> None:
     logging.getLogger("inferd").setLevel(start.log_level)
     try:
         runtime = _opened(start, link.asking)
+        visits = open_visits(runtime, link.tell, start.model)
     except InferdError as error:
         link.tell(Failed(error))
         return
@@ -55,9 +61,11 @@ def main() -> None:
         link.tell(Failed(BackendError(f"loading raised {type(error).__name__}: {error}")))
         return
     jobs: Jobs = (AsyncJobs if runtime.is_async else SyncJobs)(runtime, link.memory, link.tell)
-    link.give_jobs_to(jobs)
+    link.give_jobs_to(jobs, visits)
     link.tell(runtime.loaded())
     jobs.work()
+    if visits is not None:
+        visits.close()
     runtime.close()
     link.leave()
 
@@ -80,9 +88,11 @@ class Link:
         self._socket = socket
         self._lock = threading.Lock()
         self._jobs: Jobs | None = None
+        self._visits: Visits | None = None
 
-    def give_jobs_to(self, jobs: Jobs) -> None:
-        """From now on commands are for `jobs`; before, none of them comes."""
+    def give_jobs_to(self, jobs: Jobs, visits: Visits | None) -> None:
+        """From now on commands are for these; before, none of them comes."""
+        self._visits = visits
         self._jobs = jobs
 
     def tell(self, event: Event) -> None:
@@ -115,6 +125,9 @@ class Link:
             self.asking.answered(command)
         elif isinstance(command, Close) and self._jobs is None:
             self.leave()  # it is still loading
+        elif isinstance(command, Visit | Body | Taken | Left):
+            if self._visits is not None:
+                self._visits.take(command)
         elif self._jobs is not None:
             match command:
                 case Run():

@@ -6,6 +6,7 @@ from inferd.config.model import ModelConfig
 from inferd.errors import InferdError
 from inferd.processes.log_lines import Logged
 from inferd.types.signature import Signature
+from inferd.types.visit import VisitHead
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -74,11 +75,44 @@ class Answer(_Message, frozen=True):
     last: bool = True
 
 
+class Visit(_Message, frozen=True):
+    """Somebody asks the model's own HTTP routes; the body comes behind, in pieces."""
+
+    visit: int
+    head: VisitHead
+
+
+class Body(_Message, frozen=True):
+    """The next piece of a visit's body."""
+
+    visit: int
+    data: bytes
+    more: bool
+
+
+class Taken(_Message, frozen=True):
+    """A chunk of a visit's answer has gone on: another may come."""
+
+    visit: int
+
+
+class Left(_Message, frozen=True):
+    """Nobody waits for a visit's answer any more; harmless after its end."""
+
+    visit: int
+
+
 class Close(_Message, frozen=True):
     """Unload the model and end."""
 
 
-Command = Start | Run | Cancel | Took | Answer | Close
+VisitCommand = Visit | Body | Taken | Left
+Command = Start | Run | Cancel | Took | Answer | Visit | Body | Taken | Left | Close
+
+CHUNK_BYTES = 1 << 16
+CHUNKS_AHEAD = 8
+"""How long a piece of a visit's body or answer may be, and how many may be on their way before the
+other end has taken any."""
 
 
 # -- events ------------------------------------------------------------------------------------
@@ -123,6 +157,8 @@ class Loaded(_Message, frozen=True):
     explain: Signature | None = None
     defaults: dict[str, Packed] = {}
     """What stands for an optional input, for one item."""
+    mount: str = ""
+    """The path below which the model's own HTTP routes are, where it has any."""
 
 
 class Done(_Message, frozen=True):
@@ -162,10 +198,40 @@ class Forget(_Message, frozen=True):
     ask: int
 
 
+class Head(_Message, frozen=True):
+    """The head of the answer to a visit; a chunk follows."""
+
+    visit: int
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+
+class Chunk(_Message, frozen=True):
+    """The next piece of the answer to a visit."""
+
+    visit: int
+    data: bytes
+    more: bool
+
+
+class Drunk(_Message, frozen=True):
+    """A piece of a visit's body was taken: another may come."""
+
+    visit: int
+
+
+class Parted(_Message, frozen=True):
+    """A visit has ended, with an error where its answer is not whole."""
+
+    visit: int
+    error: InferdError | None = None
+
+
 class Failed(_Message, frozen=True):
     """The model could not be loaded; the last event."""
 
     error: InferdError
 
 
-Event = Loaded | Done | Part | Ask | Forget | Failed | Logged
+VisitEvent = Head | Chunk | Drunk | Parted
+Event = Loaded | Done | Part | Ask | Forget | Head | Chunk | Drunk | Parted | Failed | Logged

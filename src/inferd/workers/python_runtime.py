@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 from inferd.sdk.call import Call, Outcome
 from inferd.sdk.card import ModelCard, TensorCard
@@ -53,6 +54,10 @@ class PythonRuntime:
         """See Runtime."""
         return self._runtime.astream(_call(job))
 
+    def asgi(self) -> Any:
+        """See Runtime."""
+        return self._runtime.asgi()
+
     def close(self) -> None:
         """Unload."""
         if self.loop is not None:
@@ -77,6 +82,7 @@ def card_loaded(card: ModelCard) -> Loaded:
             depends=tuple(dependency.name for dependency in card.depends),
         ),
         card.signature, card.explain,
+        mount=(card.options.mount or f"/models/{card.name}/app") if card.has_asgi else "",
     )  # fmt: skip
 
 

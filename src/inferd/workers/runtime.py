@@ -5,7 +5,7 @@ and then given jobs. It refuses to know sockets and memory.
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -54,6 +54,9 @@ class Runtime(Protocol):
     def astream(self, job: Job) -> AsyncGenerator[list[Array], None]:
         """As `stream`."""
 
+    def asgi(self) -> Any:
+        """The ASGI application of the model's own HTTP routes; None where it has none."""
+
     def close(self) -> None:
         """Unload."""
 
@@ -97,6 +100,10 @@ class BackendRuntime:
     def astream(self, job: Job) -> AsyncGenerator[list[Array], None]:
         """Not for a backend."""
         raise Unsupported("a backend does not stream")
+
+    def asgi(self) -> Any:
+        """A backend has no routes of its own."""
+        return None
 
     def close(self) -> None:
         """Close instance and model."""

@@ -58,12 +58,40 @@ def pickled(folder: Path) -> Case:
     return Case(create_backend("sklearn"), path, (rows,), outputs, options=options)
 
 
+def python(folder: Path) -> Case:
+    path = folder / "model.py"
+    path.write_text(PYTHON)
+    rows = np.arange(ROWS * 2, dtype=np.float32).reshape(ROWS, 2)
+    return Case(create_backend("python"), path, (rows,), (rows * 2, rows.sum(axis=1)))
+
+
+PYTHON = """
+from dataclasses import dataclass
+from typing import Annotated
+import numpy as np
+import numpy.typing as npt
+import inferd
+
+@dataclass
+class Result:
+    same: Annotated[npt.NDArray[np.float32], inferd.Shape(2)]
+    sums: np.float32
+
+class Twice(inferd.Model, max_batch_size=8):
+    def predict(
+        self, x: Annotated[npt.NDArray[np.float32], inferd.Shape(None, 2)]
+    ) -> list[Result]:
+        return [Result(row * 2, row.sum()) for row in x]
+"""
+
+
 CASES: dict[str, Callable[[Path], Case]] = {
     "onnxruntime": onnx,
     "xgboost": trees("xgboost"),
     "xgboost-ubj": trees("xgboost-ubj"),
     "lightgbm": trees("lightgbm"),
     "catboost": trees("catboost"),
+    "python": python,
     "sklearn": sklearn,
     "sklearn-joblib": pickled,
 }

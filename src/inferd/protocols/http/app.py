@@ -16,6 +16,7 @@ from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.console import console_routes
 from inferd.protocols.http.docs import docs_page
 from inferd.protocols.http.errors import error_body
+from inferd.protocols.http.mounts import MountRoute
 from inferd.protocols.http.oip.routes import OipRoutes, json_response
 from inferd.protocols.http.openai.errors import openai_error_body
 from inferd.protocols.http.openai.routes import PREFIXES, OpenAIRoutes
@@ -31,7 +32,7 @@ RenderMetrics = Callable[[], bytes]
 
 def create_app(
     data: DataPlane, control: ControlPlane, metrics: RenderMetrics, max_body_bytes: int
-) -> AsgiApp:
+) -> Starlette:
     """Every route but inference, calls and generation."""
 
     async def metrics_page(request: Request) -> Response:
@@ -61,6 +62,19 @@ def create_app(
     return app
 
 
+DIRECT_PATHS = (
+    "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer",
+    "/v1/chat/completions", "/v1/completions",
+    "/ws/models/{model}", "/ws/models/{model}/versions/{version}",
+)  # fmt: skip
+"""Where the direct routes answer."""
+
+
+def own_paths(app: Starlette) -> tuple[str, ...]:
+    """Every path on which the server itself answers, `{name}` for any segment."""
+    return tuple(route.path for route in app.routes if isinstance(route, Route)) + DIRECT_PATHS
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
@@ -81,11 +95,15 @@ class DirectRoute(Protocol):
 
 
 class RequestRouter:
-    """Inference, calls and generation take a direct path, all else goes to the ASGI application."""
+    """Inference, calls and generation take a direct path, all else goes to the routes of a model's
+    own whose path it is, or to the ASGI application."""
 
-    def __init__(self, app: AsgiApp, *direct: DirectRoute) -> None:
+    def __init__(
+        self, app: AsgiApp, *direct: DirectRoute, mounts: MountRoute | None = None
+    ) -> None:
         self._app = app
         self._direct = direct
+        self._mounts = mounts
 
     def __call__(self, head: RequestHead) -> Handler:
         """A Route."""
@@ -96,5 +114,8 @@ class RequestRouter:
         return self._start_asgi
 
     def _start_asgi(self, connection: HttpConnection, request: HttpRequest) -> Exchange:
+        mounted = self._mounts.start(connection, request) if self._mounts is not None else None
+        if mounted is not None:
+            return mounted
         sent = request.head.fields.get(b"x-request-id")
         return AsgiExchange(self._app, connection, request, request_id(sent))

@@ -27,6 +27,9 @@ MAX_PIPELINED_BYTES = 1 << 20
 
 JSON = b"application/json"
 
+BODILESS = (204, 304)
+"""Answers that have no body, and so none of the headers that frame one."""
+
 IDLE, HEAD, BODY, ANSWER, STUCK, LINGER, UPGRADED = range(7)
 """Stages of a connection: waiting, reading a head, reading a body, answering, answering a client
 that reads too slowly, closed by us but not yet by the client, and handed over to a Tunnel."""
@@ -155,7 +158,9 @@ class HttpConnection(asyncio.Protocol):
         if self.closed:
             return
         head = self.head(status, headers, content_type, len(body))
-        without_body = self._request is not None and self._request.head.method == b"HEAD"
+        without_body = status in BODILESS or (
+            self._request is not None and self._request.head.method == b"HEAD"
+        )
         self._transport.write(head if without_body else head + body)
         self.finish(status)
 
@@ -186,6 +191,8 @@ class HttpConnection(asyncio.Protocol):
             if length is None
             else b"content-length: %d\r\n" % length
         )
+        if status in BODILESS:
+            framing = b""
         kind = b"content-type: %b\r\n" % content_type if content_type else b""
         return b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n" % (
             status, REASONS.get(status, b"Status"), self._listener.date_header, kind, extra,

@@ -1,6 +1,7 @@
 """The one table from an error's code to an HTTP status, and the body that Triton's clients read."""
 
 import math
+from http import HTTPStatus
 
 import orjson
 
@@ -21,7 +22,7 @@ STATUS_OF: dict[str, int] = {
     "internal": 500,
 }
 
-REASONS: dict[int, bytes] = {
+REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     101: b"Switching Protocols", 200: b"OK", 400: b"Bad Request",
     403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
     408: b"Request Timeout", 413: b"Content Too Large", 415: b"Unsupported Media Type",
