@@ -85,7 +85,7 @@ def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:
     machine = describe_machine()
     packages = {name: SERVERS[name].distribution for name in versions}
     tested = ", ".join(f"{name} {versions[name].get(p, '?')}" for name, p in packages.items())
-    runtimes = {v.get("onnxruntime", "?") for v in versions.values()}
+    runtimes = {v["onnxruntime"] for v in versions.values() if "onnxruntime" in v}
     return [
         f"processor: {machine.cpu_model}, {machine.cores_available} cores, shared with the load "
         f"generator; {', '.join(machine.instruction_sets)}",

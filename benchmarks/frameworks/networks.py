@@ -1,5 +1,6 @@
 """One network with the same weights in the files of every framework that runs networks."""
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def layers() -> list[Layer]:
             random.normal(0.0, (2 / rows) ** 0.5, (rows, columns)).astype(np.float32),
             random.normal(0.0, 0.1, columns).astype(np.float32),
         )
-        for rows, columns in zip(widths, widths[1:], strict=False)
+        for rows, columns in itertools.pairwise(widths)
     ]
 
 

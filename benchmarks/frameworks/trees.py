@@ -1,4 +1,4 @@
-"""Gradient-boosted trees over the same rows, in the files of the three frameworks that have them."""
+"""Gradient-boosted trees over the same rows, in the files of the three frameworks of trees."""
 
 from pathlib import Path
 
