@@ -18,7 +18,7 @@ from benchmarks.report import markdown
 from benchmarks.servers import SERVERS
 from benchmarks.suite import Options, Suite
 from benchmarks.venvs import InstallError, cache_folder, installed_versions
-from benchmarks.workloads import ALL_NAMES
+from benchmarks.workloads import ALL_NAMES, GROUPS
 from inferd.observability.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,8 +64,14 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", help="servers, by comma; default all")
-    parser.add_argument("--workloads", default=",".join(ALL_NAMES), help="by comma")
-    parser.add_argument("--connections", default="1,32,256", help="by comma")
+    parser.add_argument(
+        "--workloads",
+        default=",".join(ALL_NAMES),
+        help=f"by comma; {', '.join(GROUPS)} is all of its kind",
+    )
+    parser.add_argument(
+        "--connections", default="1,32,256", help="by comma, for workloads that do not say"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one round of two seconds")
@@ -79,7 +85,7 @@ def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:
     machine = describe_machine()
     packages = {name: SERVERS[name].distribution for name in versions}
     tested = ", ".join(f"{name} {versions[name].get(p, '?')}" for name, p in packages.items())
-    runtimes = {v.get("onnxruntime", "?") for v in versions.values()}
+    runtimes = {v["onnxruntime"] for v in versions.values() if "onnxruntime" in v}
     return [
         f"processor: {machine.cpu_model}, {machine.cores_available} cores, shared with the load "
         f"generator; {', '.join(machine.instruction_sets)}",

@@ -1,5 +1,7 @@
 """A running server: started in a group of its own, watched, and ended with its children."""
 
+import http.client
+import json
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import psutil
 from benchmarks.client import Endpoint, Mismatch, check_answer
 from benchmarks.servers import Launch, Server, environment, settings_for
 from benchmarks.settings import Settings
+from benchmarks.wires import Wire
 from benchmarks.workloads import Task
 
 START_TIMEOUT = 120.0
@@ -38,7 +41,8 @@ class ServerProcess:
     """One started server and every process it started in turn."""
 
     def __init__(self, server: Server, launch: Launch, log: Path) -> None:
-        self.endpoint = Endpoint(launch.port, server.path(launch.task.workload))
+        self._server, self._workload = server, launch.task.workload
+        self.endpoint = Endpoint(launch.port, server.path(self._workload, server.wire))
         self._log = log
         self._started = time.perf_counter()
         with log.open("wb") as output:
@@ -54,20 +58,50 @@ class ServerProcess:
         self._root = psutil.Process(self._process.pid)
         self._seen: set[psutil.Process] = {self._root}
 
+    def at(self, wire: Wire) -> Endpoint:
+        """Where requests of that form are taken."""
+        return Endpoint(self.endpoint.port, self._server.path(self._workload, wire))
+
     def wait_until_right(self, server: Server, task: Task) -> float:
         """Waits for the first right answer; gives the seconds since the start."""
-        reason = "no connection"
+        reason, wire = "no connection", server.wires(task.workload)[0]
         while time.perf_counter() - self._started < START_TIMEOUT:
             if self._process.poll() is not None:
                 raise ServerError(f"ended with code {self._process.returncode}\n{self.log_tail()}")
             try:
-                check_answer(self.endpoint, server.wire, task, sample=0, timeout=10.0)
+                check_answer(self.at(wire), wire, task, sample=0, timeout=10.0)
             except (OSError, Mismatch) as error:
                 reason = str(error)
                 time.sleep(0.01)
             else:
                 return time.perf_counter() - self._started
         raise ServerError(f"no right answer in {START_TIMEOUT:.0f} s: {reason}\n{self.log_tail()}")
+
+    def wait_until_ready(self) -> None:
+        """Waits until the model is ready, by its own word; raises ServerError."""
+        while time.perf_counter() - self._started < START_TIMEOUT:
+            if self._process.poll() is not None:
+                raise ServerError(f"ended with code {self._process.returncode}\n{self.log_tail()}")
+            try:
+                if self._about("/ready")[0] == http.client.OK:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.01)
+        raise ServerError(f"not ready in {START_TIMEOUT:.0f} s\n{self.log_tail()}")
+
+    def platform(self) -> str:
+        """What runs the model, by its metadata; '' where the server does not say."""
+        if not self._server.is_inferd:
+            return ""
+        return str(json.loads(self._about("")[1]).get("platform", ""))
+
+    def _about(self, what: str) -> tuple[int, bytes]:
+        """Status and body of what the V2 protocol says of the model."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.endpoint.port, timeout=10)
+        connection.request("GET", f"/v2/models/{self._workload.name}{what}")
+        response = connection.getresponse()
+        return response.status, response.read()
 
     def tree(self) -> list[psutil.Process]:
         """Gives the living processes, those that left their parent included."""

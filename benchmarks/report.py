@@ -2,18 +2,13 @@
 what inferd loses.
 """
 
-import statistics
 from collections.abc import Sequence
 
+from benchmarks.bars import bar_lines, best_offline, best_served, groups, median
 from benchmarks.suite import Record, select
+from benchmarks.workloads import OFFLINE, OWN, ROWS
 
-PEAKS = ("mlp", "encoder", "wide")
-
-
-def median(records: Sequence[Record], figure: str) -> float:
-    """The median of a figure over rounds; 0 when there is none."""
-    values = [float(r.figures[figure]) for r in records]
-    return statistics.median(values) if values else 0.0
+PEAKS = ("mlp", "python-mlp", "encoder", "encoder-openvino", "wide", "trees")
 
 
 def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) -> str:
@@ -23,17 +18,11 @@ def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) ->
               "this one. A ratio is inferd's requests/s by the peer's.", ""]  # fmt: skip
     for workload in PEAKS:
         parts += load_table(records, workload)
+    parts += tensor_table(records) + own_best_table(records)
     parts += offline_table(records) + start_table(records)
     parts += idle_lines(records) + overload_lines(records) + losses(records)
+    parts += bar_lines(records)
     return "\n".join(parts) + "\n"
-
-
-def groups(records: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
-    """Records by server, wire and number of connections, in order of appearance."""
-    found: dict[tuple[str, str, int], list[Record]] = {}
-    for record in records:
-        found.setdefault((record.server, record.wire, record.connections), []).append(record)
-    return found
 
 
 def load_table(records: Sequence[Record], workload: str) -> list[str]:
@@ -50,18 +39,64 @@ def load_table(records: Sequence[Record], workload: str) -> list[str]:
         ratio = ""
         if ours is not None and ours is not rounds and rate:
             factor = median(ours, "requests_per_second") / rate
-            ratio = f"{factor:.2f} x" if server != "inferd" else f"{1 / factor:.2f} x its JSON"
+            ratio = f"{factor:.2f} x" if server != "inferd" else f"{1 / factor:.2f} x its V2 JSON"
         errors = sum(r.figures["bad_status"] + r.figures["socket_errors"] for r in rounds)
         lines.append(
             f"| {count} | {server} | {wire} | {rate:,.0f} | {median(rounds, 'p50_ms'):.3f} | "
             f"{median(rounds, 'p99_ms'):.3f} | {errors} | {ratio} |"
         )
+    apart = {key: median(rounds, "apart")
+             for key, rounds in groups(select(records, "answers", workload)).items()}  # fmt: skip
+    platforms = {r.server: r.figures["platform"] for r in select(records, "answers", workload)}
+    for server in [s for s in platforms if workload == "encoder-openvino"]:
+        worst = max(value for key, value in apart.items() if key[0] == server)
+        lines.append(f"\n{server} ran on {platforms[server]}; answers up to {worst:.2%} of the "
+                     "largest value off ONNX Runtime's in float32.")  # fmt: skip
+    return [*lines, ""]
+
+
+def tensor_table(records: Sequence[Record]) -> list[str]:
+    """4 MB into a worker and back."""
+    lines = []
+    for (_, wire, count), rounds in groups(select(records, "tensor")).items():
+        lines.append(f"| {wire} | {count} | {median(rounds, 'requests_per_second'):,.0f} | "
+                     f"{median(rounds, 'gb_per_second'):.2f} |")  # fmt: skip
+    if lines:
+        lines = ["## tensor-4mb", "", "| form | connections | requests/s | GB/s each way |",
+                 "|---|--:|--:|--:|", *lines, ""]  # fmt: skip
+    worker = select(records, "worker")
+    if worker:
+        lines += [f"Without HTTP: {median(worker, 'in_gb_per_second'):.2f} GB/s in, "
+                  f"{median(worker, 'out_gb_per_second'):.2f} GB/s out, there and back "
+                  f"{median(worker, 'both_gb_per_second_each_way'):.2f} GB/s each way; one copy "
+                  f"alone {median(worker, 'copy_gb_per_second'):.1f} GB/s. Of the model's input "
+                  f"{median(worker, 'input_outside_shared_memory_bytes'):.0f} bytes lay outside "
+                  "shared memory.", ""]  # fmt: skip
+    return lines
+
+
+def own_best_table(records: Sequence[Record]) -> list[str]:
+    """Each framework served, beside its own best without a server."""
+    found = {
+        name: (best_offline(records, name), best_served(records, name))
+        for name in OWN
+        if select(records, "offline", name)
+    }
+    if not found:
+        return []
+    lines = ["## each framework against itself", "",
+             f"Rows/s; a request holds {ROWS} rows.", "",
+             "| framework | offline | batch | served | connections | share |",
+             "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for name, ((batch, best), (count, served)) in found.items():
+        lines.append(f"| {name.removeprefix(OFFLINE)} | {best:,.0f} | {batch} | {served:,.0f} | "
+                     f"{count} | {served / best:.1%} |")  # fmt: skip
     return [*lines, ""]
 
 
 def offline_table(records: Sequence[Record]) -> list[str]:
     """The encoder without a server, and what of it is served."""
-    by_size = groups(select(records, "offline"))
+    by_size = groups(select(records, "offline", "encoder"))
     if not by_size:
         return []
     rates = {key[2]: median(rounds, "items_per_second") for key, rounds in by_size.items()}
@@ -123,7 +158,7 @@ def losses(records: Sequence[Record]) -> list[str]:
         loads = groups(select(records, "load", workload))
         for (server, wire, count), rounds in loads.items():
             ours = next((r for k, r in loads.items() if k[0] == "inferd" and k[2] == count), None)
-            if server == "inferd" or ours is None:
+            if server.startswith("inferd") or ours is None:
                 continue
             for figure, better in (("requests_per_second", max), ("p50_ms", min), ("p99_ms", min)):
                 mine, theirs = median(ours, figure), median(rounds, figure)

@@ -1,13 +1,16 @@
 """The servers compared: how each is started, where it answers and in which form."""
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.settings import CHOSEN, Settings
-from benchmarks.wires import DATA, DATA_ROWS, V2, V2_BINARY, Wire
+from benchmarks.wires import CALL, DATA, DATA_ROWS, V2, V2_BINARY, Wire
 from benchmarks.workloads import Task, Workload
 
 PEERS = Path(__file__).parent / "peers"
@@ -26,19 +29,25 @@ class Launch:
 
 @dataclass(frozen=True)
 class Server:
-    """One server; `distribution` is its package, whose version is reported."""
+    """One server; `distribution` is its package, whose version is reported. `route` is where it
+    answers unless the wire says so."""
 
     name: str
     distribution: str
     command: Callable[[Launch], list[str]]
-    path: Callable[[Workload], str]
     wire: Wire
+    route: str = "/"
     environment: Callable[[Launch], dict[str, str]] = field(default=lambda _: {})
 
     @property
+    def is_inferd(self) -> bool:
+        """Whether it is inferd, as it is or told otherwise."""
+        return self.distribution == "inferd"
+
+    @property
     def folder(self) -> Path:
-        """Where a peer's own files lie; its processes run there."""
-        return PEERS / self.name
+        """Where a server's own files lie; its processes run there."""
+        return PEERS / ("inferd" if self.is_inferd else self.name)
 
     @property
     def requirements(self) -> Path:
@@ -47,9 +56,17 @@ class Server:
 
     def wires(self, workload: Workload) -> tuple[Wire, ...]:
         """Gives the forms of request to measure."""
-        if self.name == "inferd" and workload.name == "wide":
+        if not self.is_inferd:
+            return (self.wire,)
+        if workload.name == "wide":
             return (V2, V2_BINARY)
-        return (self.wire,)
+        if workload.name == "python-mlp":
+            return (V2, CALL)
+        return (V2_BINARY,) if workload.request_rows or not workload.max_batch else (V2,)
+
+    def path(self, workload: Workload, wire: Wire) -> str:
+        """Where it takes requests of that form for the workload's model."""
+        return wire.path.format(name=workload.name) or self.route
 
 
 def script(name: str) -> Callable[[Launch], list[str]]:
@@ -62,15 +79,34 @@ def console(launch: Launch, program: str) -> str:
     return str(launch.python.with_name(program))
 
 
-def v2_path(workload: Workload) -> str:
-    """The Open Inference Protocol's route to a model."""
-    return f"/v2/models/{workload.name}/infer"
+def inferd_command(config: Mapping[str, Any]) -> Callable[[Launch], list[str]]:
+    """Serves the model with inferd's defaults, or with what is to be said of it."""
+
+    def command(launch: Launch) -> list[str]:
+        serve = [str(launch.python), "-m", "inferd", "serve", "--http-port", str(launch.port)]
+        workload = launch.task.workload
+        told = {**workload.config, **config}
+        if told:
+            return [*serve, str(model_folder(launch.task, told))]
+        return [*serve, f"{workload.name}={workload.source or launch.task.model}"]
+
+    return command
 
 
-def inferd_command(launch: Launch) -> list[str]:
-    """Serves the model file with inferd's defaults."""
-    model, port = str(launch.task.model), str(launch.port)
-    return [str(launch.python), "-m", "inferd", "serve", model, "--http-port", port]
+def model_folder(task: Task, config: Mapping[str, Any]) -> Path:
+    """The model in a folder of a model repository, with its configuration."""
+    told = json.dumps(config, sort_keys=True)
+    place = hashlib.sha256(told.encode()).hexdigest()[:8]
+    folder = task.model.parent / "told" / place / task.workload.name
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(told)
+    shutil.copyfile(task.model, folder / "1" / f"model{task.model.suffix}")
+    return folder
+
+
+def inferd_server(name: str, config: Mapping[str, Any]) -> Server:
+    """inferd, told something."""
+    return Server(name, "inferd", inferd_command(config), V2)
 
 
 def mosec_command(launch: Launch) -> list[str]:
@@ -83,6 +119,11 @@ def mosec_command(launch: Launch) -> list[str]:
     return [str(launch.python), "server.py", "--log-level", "warning", *address, *limits]
 
 
+def mlserver_command(launch: Launch) -> list[str]:
+    """Serves the model of its own folder."""
+    return [console(launch, "mlserver"), "start", "."]
+
+
 def mlserver_environment(launch: Launch) -> dict[str, str]:
     """MLServer takes what its settings files leave open from the environment."""
     grpc_port, metrics_port = launch.spare_ports
@@ -92,6 +133,7 @@ def mlserver_environment(launch: Launch) -> dict[str, str]:
         "MLSERVER_METRICS_PORT": str(metrics_port),
         "MLSERVER_PARALLEL_WORKERS": str(launch.settings["workers"]),
         "MLSERVER_MODEL_NAME": launch.task.workload.name,
+        "MLSERVER_MODEL_URI": str(launch.task.model),
         "MLSERVER_MODEL_MAX_BATCH_SIZE": str(launch.settings["max_batch_size"]),
         "MLSERVER_MODEL_MAX_BATCH_TIME": str(launch.settings["max_batch_time"]),
     }
@@ -106,31 +148,30 @@ def bentoml_command(launch: Launch) -> list[str]:
 SERVERS = {
     server.name: server
     for server in (
-        Server("inferd", "inferd", inferd_command, v2_path, V2),
-        Server("mosec", "mosec", mosec_command, lambda _: "/inference", DATA),
-        Server(
-            "mlserver",
-            "mlserver",
-            lambda launch: [console(launch, "mlserver"), "start", "."],
-            v2_path,
-            V2,
-            mlserver_environment,
+        inferd_server("inferd", {}),
+        inferd_server("inferd-onnxruntime", {"backend": "onnxruntime"}),
+        inferd_server("inferd-openvino", {"backend": "openvino"}),
+        inferd_server("inferd-f32", {"parameters": {"precision": "f32"}}),
+        Server("mosec", "mosec", mosec_command, DATA, "/inference"),
+        *(
+            Server(name, "mlserver", mlserver_command, V2, environment=mlserver_environment)
+            for name in ("mlserver", "mlserver-xgboost")
         ),
-        Server("litserve", "litserve", script("api.py"), lambda _: "/predict", DATA),
+        Server("litserve", "litserve", script("api.py"), DATA, "/predict"),
         Server(
             "bentoml",
             "bentoml",
             bentoml_command,
-            lambda _: "/predict",
             DATA_ROWS,
+            "/predict",
             lambda _: {"BENTOML_DO_NOT_TRACK": "true"},
         ),
         Server(
             "ray",
             "ray",
             script("deployment.py"),
-            lambda _: "/",
             DATA,
+            "/",
             lambda launch: {"RAY_USAGE_STATS_ENABLED": "0", **launch.settings.get("env", {})},
         ),
     )
@@ -138,20 +179,27 @@ SERVERS = {
 
 
 def settings_for(server: Server, workload: Workload) -> Settings:
-    """Gives the settings chosen for a peer; inferd has none."""
-    return CHOSEN.get(server.name, {}).get(workload.name, {})
+    """Gives the settings chosen for a peer; inferd has none but for what is its model's code."""
+    chosen = CHOSEN.get("inferd" if server.is_inferd else server.name, {})
+    return chosen.get(workload.name) or chosen.get(workload.model_name, {})
 
 
 def environment(server: Server, launch: Launch) -> dict[str, str]:
     """Gives the whole environment of a server's process."""
-    if server.name == "inferd":
-        return dict(os.environ)
+    shared = str(PEERS / "common")
+    if server.is_inferd and os.environ.get("PYTHONPATH"):
+        shared = os.pathsep.join((shared, *absolute(os.environ["PYTHONPATH"])))
     common = {
         "PATH": f"{launch.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": str(PEERS / "common"),
+        "PYTHONPATH": shared,
         "BENCH_MODEL": str(launch.task.model),
         "BENCH_THREADS": str(launch.task.workload.threads),
         "BENCH_PORT": str(launch.port),
         "BENCH_SETTINGS": json.dumps(launch.settings),
     }
     return {**os.environ, **common, **server.environment(launch)}
+
+
+def absolute(paths: str) -> list[str]:
+    """The folders of a path list, wherever they are looked at from."""
+    return [str(Path(path).resolve()) for path in paths.split(os.pathsep) if path]

@@ -9,6 +9,10 @@ from typing import Any
 Settings = dict[str, Any]
 
 CHOSEN: dict[str, dict[str, Settings]] = {
+    "inferd": {
+        "python-mlp": {"max_batch_size": 64, "spin": True},
+        "tensor-4mb": {"max_batch_size": 64, "spin": True},
+    },
     "mosec": {
         "mlp": {"workers": 2, "max_batch_size": 16, "max_wait_ms": 1, "spin": True},
         "encoder": {"workers": 1, "max_batch_size": 4, "max_wait_ms": 1, "spin": True},
@@ -16,6 +20,9 @@ CHOSEN: dict[str, dict[str, Settings]] = {
     "mlserver": {
         "mlp": {"workers": 0, "max_batch_size": 64, "max_batch_time": 0.0001, "spin": True},
         "encoder": {"workers": 0, "max_batch_size": 32, "max_batch_time": 0.001, "spin": True},
+    },
+    "mlserver-xgboost": {
+        "trees": {"workers": 0, "max_batch_size": 64, "max_batch_time": 0.0001},
     },
     "litserve": {
         "mlp": {
@@ -65,6 +72,9 @@ CANDIDATES: dict[str, dict[str, dict[str, list[Any]]]] = {
     "mlserver": {
         "mlp": {"workers": [0, 1], "max_batch_size": [0, 64], "max_batch_time": [0.0001, 0.001]},
         "encoder": {"workers": [0, 1], "spin": [True, False]},
+    },
+    "mlserver-xgboost": {
+        "trees": {"workers": [0, 1], "max_batch_size": [0, 64], "max_batch_time": [0.0001, 0.001]},
     },
     "litserve": {
         "mlp": {"workers": [1, 2], "batch_timeout": [0, 0.001], "fast_queue": [True, False]},

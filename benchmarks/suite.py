@@ -3,7 +3,7 @@
 Each measurement is one Record; the report is made from the records alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.client import check_all_at_once
+from benchmarks.bulk import measure_bulk
+from benchmarks.client import Mismatch, check_all_at_once
+from benchmarks.frameworks.table import FRAMEWORKS
 from benchmarks.idle import measure_idle
 from benchmarks.load import prepared
 from benchmarks.models import ensure_models
-from benchmarks.offline import items_per_second
+from benchmarks.offline import (
+    FrameworkError,
+    framework_items_per_second,
+    framework_task,
+    items_per_second,
+)
 from benchmarks.overload import measure_overload
-from benchmarks.processes import ServerError, running
+from benchmarks.processes import ServerError, ServerProcess, running
 from benchmarks.servers import SERVERS, Server
 from benchmarks.venvs import ensure_venv
-from benchmarks.workloads import ENCODER, MLP, SERVED, Task
+from benchmarks.wires import V2_BINARY
+from benchmarks.worker_memory import measure_workers
+from benchmarks.workloads import ENCODER, GROUPS, MLP, OWN, SERVED, TENSOR, Task, Workload
 
 WARM_SECONDS = 2
 
@@ -56,49 +65,66 @@ class Suite:
         self._options = options
         self._logs = cache / "logs"
         self._console = console
-        models = ensure_models(cache / "models")
-        self._tasks = {w.name: Task(w, models[w.name]) for w in SERVED.values()}
+        self._inferd = inferd
+        self._models = cache / "models"
+        self._written = ensure_models(self._models)
+        self._tasks: dict[str, Task] = {}
+        self._steps = list(steps(options))
         self.pythons = {
-            name: ensure_venv(name, SERVERS[name].requirements, cache, console)
-            if name != "inferd"
-            else inferd
-            for name in options.servers
+            name: inferd
+            if SERVERS[name].is_inferd
+            else ensure_venv(name, SERVERS[name].requirements, cache, console)
+            for name in dict.fromkeys(server for _, server in self._steps)
         }
         self.records: list[Record] = []
 
     def run(self, progress: Progress) -> None:
         """Measures everything that the options ask for."""
         options = self._options
-        steps = list(self._steps())
-        bar = progress.add_task("benchmarks", total=len(steps) * options.rounds)
+        bar = progress.add_task("benchmarks", total=len(self._steps) * options.rounds)
         for number in range(options.rounds):
-            for name, server in steps:
+            for name, server in self._steps:
                 progress.update(bar, description=f"round {number + 1}: {server or ''} {name}")
                 try:
                     self._measure(name, server, number)
-                except ServerError as error:
+                except (ServerError, FrameworkError, Mismatch) as error:
                     self._console.print(f"{server} failed on {name}: {error}", markup=False)
                 progress.advance(bar)
 
-    def _steps(self) -> Iterator[tuple[str, str]]:
-        for name in self._options.workloads:
-            if name in SERVED:
-                only = ("inferd",) if SERVED[name].only_inferd else self._options.servers
-                yield from ((name, server) for server in only if server in self._options.servers)
-            elif "inferd" in self._options.servers:
-                yield name, "inferd"
+    def _task(self, workload: Workload) -> Task:
+        """The workload with its model, which is made when it is first wanted."""
+        if workload.name not in self._tasks:
+            self._tasks[workload.name] = (
+                framework_task(workload, self._inferd, self._models)
+                if workload.model in FRAMEWORKS
+                else Task(workload, self._written.get(workload.model_name, self._models))
+            )
+        return self._tasks[workload.name]
 
     def _measure(self, name: str, server: str, number: int) -> None:
-        if name == "offline":
-            for size, rate in items_per_second(self._tasks["encoder"], self._options.seconds):
-                self._record("offline", "ONNX Runtime", ENCODER.name, "", size, number,
-                             {"items_per_second": rate})  # fmt: skip
+        if name == "offline-encoder":
+            rates = items_per_second(self._task(ENCODER), self._options.seconds)
+            self._offline("ONNX Runtime", ENCODER.name, rates, number)
         elif name == "idle":
-            self._special(MLP.name, "idle", number)
+            self._special(MLP, "idle", number)
         elif name == "overload":
-            self._special(ENCODER.name, "overload", number)
+            self._special(ENCODER, "overload", number)
+        elif name == TENSOR.name:
+            self._special(TENSOR, "tensor", number)
+            cost = measure_workers(self._inferd, self._options.seconds)
+            self._record("worker", "inferd", TENSOR.name, "no HTTP", 1, number, cost)
         else:
-            self._served(SERVERS[server], self._tasks[name], number)
+            self._served(SERVERS[server], self._task(SERVED[name]), number)
+        if name in OWN:
+            task = self._task(SERVED[name])
+            rates = framework_items_per_second(task, self._inferd, self._options.seconds)
+            self._offline(task.workload.model, name, rates, number)
+
+    def _offline(
+        self, server: str, workload: str, rates: Iterable[tuple[int, float]], number: int
+    ) -> None:
+        for size, rate in rates:
+            self._record("offline", server, workload, "", size, number, {"items_per_second": rate})
 
     def _served(self, server: Server, task: Task, number: int) -> None:
         """All wires and numbers of connections of one server on one workload."""
@@ -107,18 +133,23 @@ class Suite:
             start = process.wait_until_right(server, task)
             self._record("start", server.name, workload.name, "", 0, number,
                          {"seconds": start, **asdict(process.memory())})  # fmt: skip
-            check_all_at_once(process.endpoint, server.wire, task)
             for wire in server.wires(workload):
-                with prepared(process.endpoint, wire, workload) as load:
+                apart = check_all_at_once(process.at(wire), wire, task)
+                self._record("answers", server.name, workload.name, wire.name, 0, number,
+                             {"apart": apart, "platform": process.platform()})  # fmt: skip
+                with prepared(process.at(wire), wire, workload) as load:
                     load.run(32, WARM_SECONDS)
-                    for count in self._options.connections:
+                    for count in workload.connections or self._options.connections:
                         figures = load.run(count, self._options.seconds)
                         self._record("load", server.name, workload.name, wire.name, count, number,
                                      asdict(figures))  # fmt: skip
 
-    def _special(self, workload: str, kind: str, number: int) -> None:
-        server, task = SERVERS["inferd"], self._tasks[workload]
+    def _special(self, workload: Workload, kind: str, number: int) -> None:
+        server, task = SERVERS["inferd"], self._task(workload)
         with running(server, self.pythons["inferd"], task, self._logs) as process:
+            if kind == "tensor":
+                self._tensor(process, number)
+                return
             process.wait_until_right(server, task)
             with prepared(process.endpoint, server.wire, task.workload) as load:
                 load.run(8, WARM_SECONDS)
@@ -129,11 +160,27 @@ class Suite:
                     cost = measure_overload(load, self._options.seconds)
             self._record(kind, "inferd", workload, server.wire.name, 0, number, asdict(cost))
 
+    def _tensor(self, process: ServerProcess, number: int) -> None:
+        process.wait_until_ready()
+        for count in TENSOR.connections:
+            cost = measure_bulk(process.at(V2_BINARY), TENSOR, count, self._options.seconds)
+            self._record(
+                "tensor", "inferd", TENSOR.name, V2_BINARY.name, count, number, asdict(cost)
+            )
+
     def _record(
         self, kind: str, server: str, workload: str, wire: str, connections: int, number: int,
         figures: dict[str, Any],
     ) -> None:  # fmt: skip
         self.records.append(Record(kind, server, workload, wire, connections, number, figures))
+
+
+def steps(options: Options) -> Iterator[tuple[str, str]]:
+    """Workloads with the servers that they are measured of, in order."""
+    for name in options.workloads:
+        for expanded in GROUPS.get(name, (name,)):
+            wanted = SERVED[expanded].servers if expanded in SERVED else ("inferd",)
+            yield from ((expanded, server) for server in wanted if server in options.servers)
 
 
 def select(records: Sequence[Record], kind: str, workload: str = "") -> list[Record]:

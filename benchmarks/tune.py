@@ -1,14 +1,18 @@
 """Tries a peer's candidate settings: `python -m benchmarks.tune PEER [--workload mlp]`."""
 
 import argparse
+import sys
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.client import Mismatch, check_all_at_once
+from benchmarks.frameworks.table import FRAMEWORKS
 from benchmarks.load import Figures, prepared
 from benchmarks.models import ensure_models
+from benchmarks.offline import framework_task
 from benchmarks.processes import ServerError, ServerProcess, end_servers_on_sigterm, running
 from benchmarks.servers import SERVERS, Server, settings_for
 from benchmarks.settings import CANDIDATES, Settings
@@ -28,7 +32,7 @@ def main() -> None:
     """Measures each combination once and prints it at once."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
     parser.add_argument("peer", choices=sorted(CANDIDATES))
-    parser.add_argument("--workload", choices=["mlp", "encoder"], default="mlp")
+    parser.add_argument("--workload", choices=["mlp", "encoder", "trees"], default="mlp")
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
     end_servers_on_sigterm()
@@ -36,7 +40,11 @@ def main() -> None:
     server, workload = SERVERS[options.peer], SERVED[options.workload]
     cache = cache_folder()
     python = ensure_venv(server.name, server.requirements, cache, console)
-    task = Task(workload, ensure_models(cache / "models")[workload.name])
+    models = cache / "models"
+    if workload.model in FRAMEWORKS:
+        task = framework_task(workload, Path(sys.executable), models)
+    else:
+        task = Task(workload, ensure_models(models)[workload.model_name])
     for changed in combinations(CANDIDATES[options.peer][options.workload]):
         console.print(", ".join(f"{key}={value}" for key, value in changed.items()))
         try:

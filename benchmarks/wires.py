@@ -27,11 +27,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Wire:
-    """A way to write a request of one row and to read its answer."""
+    """A way to write a request of one row, or several, and to read its answer; `path` where it is
+    the protocol that says where to."""
 
     name: str
     encode: Callable[[Workload, Row], Message]
     decode: Callable[[Mapping[str, str], bytes], Answer]
+    path: str = ""
 
 
 def encode_data(_: Workload, row: Row) -> Message:
@@ -51,18 +53,15 @@ def decode_data(_: Mapping[str, str], body: bytes) -> Answer:
     return np.asarray(numbers, dtype=np.float64).ravel()
 
 
-def tensor(workload: Workload) -> dict[str, Any]:
-    """Describes the V2 input of one row."""
-    return {
-        "name": workload.input_name,
-        "shape": [1, workload.width],
-        "datatype": workload.datatype,
-    }
+def tensor(workload: Workload, row: Row) -> dict[str, Any]:
+    """Describes the V2 input; a model that does not batch gets the row as it is."""
+    shape = list(row.shape) if row.ndim > 1 or not workload.max_batch else [1, *row.shape]
+    return {"name": workload.input_name, "shape": shape, "datatype": workload.datatype}
 
 
 def encode_v2(workload: Workload, row: Row) -> Message:
     """Writes an Open Inference Protocol request."""
-    body = {"inputs": [{**tensor(workload), "data": row.tolist()}]}
+    body = {"inputs": [{**tensor(workload, row), "data": row.ravel().tolist()}]}
     return Message(JSON_HEADERS, json.dumps(body).encode())
 
 
@@ -75,22 +74,36 @@ def decode_v2(_: Mapping[str, str], body: bytes) -> Answer:
 def encode_v2_binary(workload: Workload, row: Row) -> Message:
     """Writes a request whose float32 tensor follows the JSON header raw."""
     raw = row.astype("<f4").tobytes()
-    described = {**tensor(workload), "parameters": {"binary_data_size": len(raw)}}
+    described = {**tensor(workload, row), "parameters": {"binary_data_size": len(raw)}}
     content = {"inputs": [described], "parameters": {"binary_data_output": True}}
     header = json.dumps(content).encode()
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
     return Message(headers, header + raw)
 
 
+def encode_call(workload: Workload, row: Row) -> Message:
+    """Writes named arguments, plainly."""
+    return Message(JSON_HEADERS, json.dumps({workload.input_name: row.tolist()}).encode())
+
+
+def decode_call(_: Mapping[str, str], body: bytes) -> Answer:
+    """Reads the one result, which is all that the answer holds."""
+    numbers = json.loads(body)
+    return np.asarray(numbers, dtype=np.float64).ravel()
+
+
 def decode_v2_binary(headers: Mapping[str, str], body: bytes) -> Answer:
-    """Reads the raw float32 tensor behind the answer's JSON header."""
+    """Reads the raw floats of the one tensor behind the answer's JSON header."""
     length = headers.get(HEADER_LENGTH)
     if length is None:
         raise ValueError(f"the answer has no {HEADER_LENGTH} header")
-    return np.frombuffer(body[int(length) :], dtype="<f4")
+    (described,) = json.loads(body[: int(length)])["outputs"]
+    dtype = {"FP32": "<f4", "FP64": "<f8"}[described["datatype"]]
+    return np.frombuffer(body[int(length) :], dtype=dtype)
 
 
 DATA = Wire("JSON", encode_data, decode_data)
 DATA_ROWS = Wire("JSON", encode_data_rows, decode_data)
-V2 = Wire("V2 JSON", encode_v2, decode_v2)
-V2_BINARY = Wire("V2 binary", encode_v2_binary, decode_v2_binary)
+V2 = Wire("V2 JSON", encode_v2, decode_v2, "/v2/models/{name}/infer")
+V2_BINARY = Wire("V2 binary", encode_v2_binary, decode_v2_binary, "/v2/models/{name}/infer")
+CALL = Wire("plain JSON", encode_call, decode_call, "/models/{name}")

@@ -1,22 +1,33 @@
 """What is asked of the servers: the model, the requests and the answers that are right."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from benchmarks.frameworks.table import FEATURES, FRAMEWORKS, WIDTH
 from benchmarks.models import VOCABULARY
 
 SAMPLES = 32
 SEED = 7
+PEERS = ("inferd", "mosec", "mlserver", "litserve", "bentoml", "ray")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One model and how servers are told to run it."""
+    """One model and how servers are told to run it.
+
+    `model` is the file's name in the models' table, where it is not the workload's; `source` a
+    Python model that inferd serves in its place. `config` is what inferd is told of the model.
+    `servers` are compared, at so many `connections` where that is not for the command line to say.
+    A request holds one row, or `request_rows`. An answer may be off by `tolerance`, as a part of
+    the largest value.
+    """
 
     name: str
     input_name: str
@@ -24,26 +35,42 @@ class Workload:
     width: int
     max_batch: int
     threads: int
-    only_inferd: bool = False
+    model: str = ""
+    source: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    servers: tuple[str, ...] = PEERS
+    connections: tuple[int, ...] = ()
+    request_rows: int = 0
+    tolerance: float = 1e-3
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in the table of models."""
+        return self.model or self.name
 
     def rows(self) -> NDArray[np.generic]:
-        """Gives the different requests, one row each, the same in every run."""
+        """Gives the different requests, one row each or several, the same in every run."""
         random = np.random.default_rng(SEED)
+        shape = (SAMPLES, *((self.request_rows,) if self.request_rows else ()), self.width)
         if self.datatype == "INT64":
-            return random.integers(0, VOCABULARY, (SAMPLES, self.width))
-        return random.normal(size=(SAMPLES, self.width)).round(6)
+            return random.integers(0, VOCABULARY, shape)
+        return random.normal(size=shape).round(6)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A workload with its model file and the right answer to each request."""
+    """A workload with its model file and the right answer to each request: what ONNX Runtime says
+    here, or for a model of another framework what it has said and is kept in `answers`."""
 
     workload: Workload
     model: Path
+    answers: Path | None = None
 
     @cached_property
-    def expected(self) -> NDArray[np.float32]:
-        """The answers of ONNX Runtime called directly."""
+    def expected(self) -> NDArray[np.generic]:
+        """The right answers, a row for each request."""
+        if self.answers is not None:
+            return np.load(self.answers).reshape(SAMPLES, -1)
         return self.session(threads=1).run(None, self.feed(self.workload.rows()))[0]
 
     def session(self, threads: int) -> onnxruntime.InferenceSession:
@@ -60,12 +87,61 @@ class Task:
         return {self.workload.input_name: rows.astype(dtype)}
 
 
-MLP = Workload("mlp", "x", "FP32", width=16, max_batch=64, threads=1)
-ENCODER = Workload("encoder", "ids", "INT64", width=64, max_batch=32, threads=2)
-WIDE = Workload("wide", "x", "FP32", width=4096, max_batch=64, threads=1, only_inferd=True)
+ONE_RUNTIME = {"backend": "onnxruntime"}
+"""Against peers inferd uses the runtime that they use, and not what it would choose."""
 
-SERVED = {workload.name: workload for workload in (MLP, ENCODER, WIDE)}
+MLP = Workload("mlp", "x", "FP32", width=16, max_batch=64, threads=1)
+PYTHON_MLP = Workload(
+    "python-mlp", "x", "FP32", width=16, max_batch=64, threads=1, model="mlp",
+    source="models.py:Mlp", connections=(32,),
+)  # fmt: skip
+ENCODER = Workload(
+    "encoder", "ids", "INT64", width=64, max_batch=32, threads=2, config=ONE_RUNTIME
+)  # fmt: skip
+ENCODER_OPENVINO = Workload(
+    "encoder-openvino", "ids", "INT64", width=64, max_batch=64, threads=2, model="encoder",
+    servers=("inferd", "inferd-onnxruntime", "inferd-f32", "inferd-openvino"),
+    connections=(32,), tolerance=0.03,
+)  # fmt: skip
+WIDE = Workload("wide", "x", "FP32", width=4096, max_batch=64, threads=1, servers=("inferd",))
+TREES = Workload(
+    "trees", "input", "FP32", width=FEATURES, max_batch=64, threads=1, model="xgboost",
+    servers=("inferd", "mlserver-xgboost"), connections=(32,),
+)  # fmt: skip
+TENSOR = Workload(
+    "tensor-4mb", "x", "FP32", width=1 << 20, max_batch=0, threads=1,
+    source="models.py:Echo", servers=("inferd",), connections=(1, 2, 4),
+)  # fmt: skip
+
+OFFLINE = "offline-"
+ROWS = 32
+"""Of a request that is compared with a framework by itself: what the network costs is then a small
+part of a batch."""
+
+OWN = {
+    f"{OFFLINE}{framework.name}": Workload(
+        f"{OFFLINE}{framework.name}", framework.input_name, "FP32",
+        width=FEATURES if framework.trees else WIDTH, max_batch=64, threads=2,
+        model=framework.name, servers=("inferd",), connections=(8, 16), request_rows=ROWS,
+        tolerance=0.03 if framework.rounds else 1e-3,
+    )
+    for framework in FRAMEWORKS.values()
+}  # fmt: skip
+"""Each framework served, to be compared with its own best."""
+
+SERVED = {
+    workload.name: workload
+    for workload in (
+        MLP, PYTHON_MLP, ENCODER, ENCODER_OPENVINO, WIDE, TREES, *OWN.values(),
+    )
+}  # fmt: skip
 """Workloads measured with a steady number of connections."""
 
-ALL_NAMES = (*SERVED, "offline", "idle", "overload")
+SPECIAL = ("offline-encoder", TENSOR.name, "idle", "overload")
+"""Those that are measured in ways of their own, of inferd only."""
+
+ALL_NAMES = (*SERVED, *SPECIAL)
 """Everything that `--workloads` knows."""
+
+GROUPS = {"offline": (f"{OFFLINE}encoder", *OWN)}
+"""Names for several workloads."""

@@ -1,0 +1,55 @@
+"""`python -m benchmarks.frameworks`: writes a framework's model with the right answers to some
+rows, or runs it by batch size and prints a line of JSON for each.
+
+    write NAME MODEL ROWS.npy ANSWERS.npy
+    offline NAME MODEL ROWS.npy SECONDS THREADS
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.frameworks import networks, trees
+from benchmarks.frameworks.runs import OPENERS, Rows
+
+BATCHES = (1, 8, 32, 64, 128, 256)
+WRITERS = {**networks.WRITERS, **trees.WRITERS}
+
+
+def write(name: str, model: Path, rows: Rows, answers: Path) -> None:
+    """Writes the model, then what it says to the rows."""
+    model.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[name](model)
+    np.save(answers, OPENERS[name](model, 1)(rows))
+
+
+def offline(name: str, model: Path, rows: Rows, seconds: float, threads: int) -> None:
+    """Measures each batch size for a time."""
+    run = OPENERS[name](model, threads)
+    for size in BATCHES:
+        batch = np.resize(rows, (size, rows.shape[-1]))
+        for _ in range(3):
+            run(batch)
+        start, done = time.perf_counter(), 0
+        while (passed := time.perf_counter() - start) < seconds:
+            run(batch)
+            done += size
+        print(json.dumps({"batch": size, "items_per_second": done / passed}), flush=True)
+
+
+def main() -> None:
+    """Does what the command line says."""
+    task, name, model, rows = sys.argv[1:5]
+    flat = np.load(rows).astype(np.float32)
+    flat = np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+    if task == "write":
+        write(name, Path(model), flat, Path(sys.argv[5]))
+    else:
+        offline(name, Path(model), flat, float(sys.argv[5]), int(sys.argv[6]))
+
+
+if __name__ == "__main__":
+    main()
