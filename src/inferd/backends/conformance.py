@@ -19,7 +19,7 @@ import numpy as np
 
 from inferd.backends.base import Backend, Model, ModelDescription, OpenOptions
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
-from inferd.errors import ConfigError, InferdError
+from inferd.errors import ConfigError, InferdError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array, TensorSpec
 
@@ -35,7 +35,8 @@ class Case:
     `inputs` and `outputs` are arrays in the order of the description's, of three rows or more where
     the model batches. BYTES are object arrays of bytes. `options` has trust where the model needs
     it. `steady_rows` False says that a row's result may depend on its neighbours a little more than
-    by `rtol` (as where a library rounds otherwise in batches): those are not compared.
+    by `rtol` (as where a library rounds otherwise in batches): those are not compared. `says` are
+    the description's backend and platform where those are not `backend`'s: it hands models on.
     """
 
     backend: Backend
@@ -47,6 +48,7 @@ class Case:
     rtol: float = 1e-5
     atol: float = 1e-6
     steady_rows: bool = True
+    says: tuple[str, str] | None = None
 
     def open(self, config: ModelConfig | None = None, path: Path | None = None) -> Model:
         """The model, or another path or another configuration for it."""
@@ -63,8 +65,9 @@ def describes_itself(case: Case) -> None:
     """Names, types and shapes are complete; the first dimension is free where rows are batched."""
     model = case.open()
     told = model.description
-    _expect(told.backend == case.backend.name, f"description.backend is '{told.backend}'")
-    _expect(told.platform == case.backend.platform, f"description.platform is '{told.platform}'")
+    backend, platform = case.says or (case.backend.name, case.backend.platform)
+    _expect(told.backend == backend, f"description.backend is '{told.backend}'")
+    _expect(told.platform == platform, f"description.platform is '{told.platform}'")
     _expect(bool(told.inputs) and bool(told.outputs), "inputs or outputs are not described")
     for specs in (told.inputs, told.outputs):
         names = [spec.name for spec in specs]
@@ -180,11 +183,9 @@ def wrong_files_are_told(case: Case) -> None:
             _refused(case, path, "an empty folder")
             return
         whole = case.path.read_bytes()
-        for content, what in (
-            (b"", "an empty file"),
-            (b"this is not a model\n" * 99, "a text"),
-            (whole[: len(whole) // 2], "half a file"),
-        ):
+        half = whole[: len(whole) // 2]
+        damage = {"an empty file": b"", "a text": b"no model\n" * 99, "half a file": half}
+        for what, content in damage.items():
             path.write_bytes(content)
             _refused(case, path, what)
 
@@ -218,7 +219,7 @@ def contradictions_are_told(case: Case) -> None:
     ):
         _contradicts(case, msgspec.structs.replace(kept, input=(change, *kept.input[1:])), name)
     unknown = msgspec.structs.replace(kept.output[0], name="inferd-no-such-output")
-    _contradicts(case, msgspec.structs.replace(kept, output=(unknown,)), "output")
+    _contradicts(case, msgspec.structs.replace(kept, output=(*kept.output, unknown)), "output")
 
 
 def _configured(case: Case, told: ModelDescription) -> ModelConfig:
@@ -271,7 +272,7 @@ def trust_is_asked_for(case: Case) -> None:
         return
     try:
         case.backend.open(case.path, case.config, OpenOptions(case.options.threads))
-    except ConfigError as error:
+    except (ConfigError, Unsupported) as error:
         _expect("--trust" in str(error), f"the error does not name --trust: {error}")
     else:
         raise NotConforming("a model that needs trust was opened without")

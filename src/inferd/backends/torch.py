@@ -155,6 +155,7 @@ class TorchModel:
                 outputs = _renamed(config.output, program.outputs or _observed(runner, inputs))
             except InferdError as error:
                 if last:
+                    _contradicts(config, program, self._arguments, error)
                     raise BackendError(f"a run with made-up {', '.join(names)} failed: {error}; "
                                        "configure input and max_batch_size") from error  # fmt: skip
                 continue
@@ -206,7 +207,7 @@ def _arguments(config: ModelConfig, program: Program) -> dict[str, str]:
             raise ConfigError(
                 f"forward has no argument '{entry.name}'; it has: {', '.join(program.arguments)}; "
                 "or count them: INPUT__0",
-                field="input.name",
+                field="input",
             )
         if entry.data_type == "TYPE_STRING":
             raise ConfigError("torch has no tensors of text", field="input.data_type")
@@ -249,6 +250,32 @@ def _shapes(
     if config.max_batch_size == 0 or len(batched) < len(whole):
         return [whole]
     return [batched] if config.max_batch_size else [batched, whole]
+
+
+def _contradicts(
+    config: ModelConfig, program: Program, arguments: dict[str, str], error: InferdError
+) -> None:
+    """Raises ConfigError where the configuration is at fault for a run that failed: the module was
+    traced with something else. What differs and runs is no contradiction."""
+    examples = {spec.name: spec for spec in program.inputs or ()}
+    for entry in config.input:
+        example = examples.get(arguments[entry.name])
+        if example is None:
+            continue
+        traced = f"but the module was traced with {{}}, and a run failed: {error}"
+        if CONFIG_DATATYPES[entry.data_type] is not example.datatype:
+            raise ConfigError(
+                f"'{entry.name}' is {entry.data_type}, "
+                + traced.format(example.datatype.config_name),
+                field="input.data_type",
+            ) from error
+        rank = len(entry.dims) + (config.max_batch_size != 0)
+        if rank != len(example.shape):
+            raise ConfigError(
+                f"'{entry.name}' has dims {list(entry.dims)}, "
+                + traced.format(f"shape {list(example.shape)}"),
+                field="input.dims",
+            ) from error
 
 
 def _observed(runner: TorchInstance, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:

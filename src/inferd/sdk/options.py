@@ -26,8 +26,9 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `python` is an interpreter or the folder of an environment, `requirements` are packages for an
     environment of its own. `isolation` "thread" runs the model in the server's own process, which
     takes a synchronous class without streams, sessions, `explain`, `asgi` and `depends`. `mount` is
-    the path below which the class's `asgi` answers, empty for /models/{name}/app. An instance keeps the state of `max_sessions` sessions, each until it has
-    been unused for `session_idle_s` seconds.
+    the path below which the class's `asgi` answers, empty for /models/{name}/app. An instance
+    keeps the state of `max_sessions` sessions, each until it has been unused for `session_idle_s`
+    seconds.
     """
 
     name: str = ""

@@ -3,59 +3,63 @@ a line to CASES."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
-import skops.io
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
 
-from backends import onnx_models, test_trees
+import trained
+from backends import onnx_models
 from inferd.backends.base import OpenOptions
 from inferd.backends.conformance import Case
 from inferd.backends.registry import create_backend
+from inferd.config.model import ModelConfig
 
 ROWS = 5
 
 
-def onnx(folder: Path) -> Case:
-    path = folder / "model.onnx"
-    path.write_bytes(onnx_models.two_outputs())
-    rows = np.arange(ROWS * 4, dtype=np.float32).reshape(ROWS, 4)
-    outputs = (rows.sum(axis=1, keepdims=True), rows.astype(np.int64))
-    return Case(create_backend("onnxruntime"), path, (rows,), outputs)
-
-
-def trees(maker: str) -> Callable[[Path], Case]:
+def onnx(backend: str, **more: Any) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
-        path, rows, predictions = test_trees.MAKERS[maker]("several", folder)
-        backend = create_backend(maker.partition("-")[0])
-        return Case(backend, path, (rows[:ROWS],), (predictions[:ROWS],))
+        path = folder / "model.onnx"
+        path.write_bytes(onnx_models.two_outputs())
+        rows = np.arange(ROWS * 4, dtype=np.float32).reshape(ROWS, 4)
+        outputs = (rows.sum(axis=1, keepdims=True), rows.astype(np.int64))
+        return Case(create_backend(backend), path, (rows,), outputs, **more)
 
     return make
 
 
-def sklearn(folder: Path) -> Case:
-    x, y = load_iris(return_X_y=True)
-    estimator = LogisticRegression(max_iter=300).fit(x, y)
-    path = folder / "model.skops"
-    skops.io.dump(estimator, path)
-    outputs = (estimator.predict(x[::30]), estimator.predict_proba(x[::30]))
-    return Case(create_backend("sklearn"), path, (x[::30],), outputs)
+def framework(backend: str, maker: str, **more: Any) -> Callable[[Path], Case]:
+    def make(folder: Path) -> Case:
+        model = trained.MAKERS[maker](folder)
+        return Case(
+            create_backend(backend), model.path, (*model.inputs.values(),),
+            (*model.outputs.values(),), ModelConfig(**model.config), OpenOptions(1, model.trust),
+            **more,
+        )  # fmt: skip
+
+    return make
 
 
-def pickled(folder: Path) -> Case:
-    iris = load_iris()
-    estimator = DecisionTreeClassifier(random_state=0)
-    estimator.fit(iris.data, iris.target_names[iris.target])
-    path = folder / "model.joblib"
-    joblib.dump(estimator, path)
-    rows = iris.data[::30]
-    classes = np.array([name.encode() for name in estimator.predict(rows)], object)
-    outputs = (classes, estimator.predict_proba(rows))
-    options = OpenOptions(trust=True)
-    return Case(create_backend("sklearn"), path, (rows,), outputs, options=options)
+def encoder(folder: Path) -> Case:
+    import torch
+    import transformers
+
+    from backends.encoders import tiny
+
+    path = tiny.copy_of(tiny.saved("BertModel"), folder / "encoder")
+    texts = ["the cat sat on a mat", "who", "anna lives in paris", "where"]
+    said = transformers.AutoTokenizer.from_pretrained(path)(
+        texts, padding=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        states = transformers.AutoModel.from_pretrained(path)(**said).last_hidden_state
+    mask = said["attention_mask"][..., None]
+    vectors = (states * mask).sum(1) / mask.sum(1)
+    tokens = said["attention_mask"].sum(1).numpy().astype(np.int32)
+    outputs = (vectors.numpy(), tokens, np.zeros(len(texts), bool))
+    rows = np.array([text.encode() for text in texts], object)
+    # Texts of other lengths in a batch are rounded otherwise.
+    return Case(create_backend("transformers"), path, (rows,), outputs, rtol=1e-4, atol=1e-5)
 
 
 def python(folder: Path) -> Case:
@@ -86,12 +90,23 @@ class Twice(inferd.Model, max_batch_size=8):
 
 
 CASES: dict[str, Callable[[Path], Case]] = {
-    "onnxruntime": onnx,
-    "xgboost": trees("xgboost"),
-    "xgboost-ubj": trees("xgboost-ubj"),
-    "lightgbm": trees("lightgbm"),
-    "catboost": trees("catboost"),
+    "onnxruntime": onnx("onnxruntime"),
+    "onnx": onnx("onnx", says=("onnxruntime", "onnxruntime_onnx")),
+    "openvino": framework("openvino", "openvino"),
+    "openvino-onnx": onnx("openvino", config=ModelConfig(parameters={"precision": "f32"})),
+    "torch": framework("torch", "torchscript"),
+    "torch-export": framework("torch", "torch-export", says=("torch", "pytorch_export")),
+    "tensorflow": framework("tensorflow", "saved-model"),
+    "tensorflow-keras": framework("tensorflow", "keras", says=("tensorflow", "tensorflow_keras")),
+    "tensorflow-lite": framework("tensorflow", "tflite", says=("tensorflow", "tensorflow_lite")),
+    "mlflow": framework("mlflow", "mlflow-function"),
+    "mlflow-flavour": framework("mlflow", "mlflow-xgboost", says=("xgboost", "xgboost")),
+    "transformers": encoder,
+    "xgboost": framework("xgboost", "xgboost"),
+    "xgboost-ubj": framework("xgboost", "xgboost-ubj"),
+    "lightgbm": framework("lightgbm", "lightgbm"),
+    "catboost": framework("catboost", "catboost"),
     "python": python,
-    "sklearn": sklearn,
-    "sklearn-joblib": pickled,
+    "sklearn": framework("sklearn", "skops"),
+    "sklearn-joblib": framework("sklearn", "joblib"),
 }
