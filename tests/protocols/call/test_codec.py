@@ -290,3 +290,11 @@ def test_bytes_that_are_no_text_cannot_be_written_as_text() -> None:
     made = codec(outputs=(argument("t", "value", "BYTES"),))
     with pytest.raises(InvalidRequest, match="result 't' holds bytes that are not UTF-8"):
         written(made, objects(b"\xff"))
+
+
+@pytest.mark.parametrize("kind", ["q", "l", "Q", "L", "e", "f", "d", "b", "?"])
+def test_a_lone_number_is_written_whatever_c_calls_its_type(kind: str) -> None:
+    datatype = next(t for t in DATATYPES.values() if t.dtype == np.dtype(kind) and t.name != "BF16")
+    made = codec(outputs=(argument("y", "value", datatype.name),))
+    tensor = Tensor("y", datatype, np.array([1], kind))
+    assert json.loads(made.encode([tensor], True)) == {"y": 1}

@@ -42,8 +42,8 @@ def writer_of(result: Argument) -> ResultWriter:
 
 
 def _write_numbers(items: Array) -> bytes:
-    if items.ndim == 0:
-        return orjson.dumps(items[()], option=_NUMPY)
+    if items.ndim == 0:  # as an array: of scalars orjson knows one type a size, and C has two
+        return orjson.dumps(items.reshape(1), option=_NUMPY)[1:-1]
     if not items.flags.c_contiguous:
         items = np.ascontiguousarray(items)
     return orjson.dumps(items, option=_NUMPY)

@@ -115,6 +115,10 @@ def answer_error(connection: HttpConnection, request: HttpRequest, error: Inferd
     connection.respond(status, error_body(str(error)), headers=headers)
 
 
+def _internal(error: Exception) -> InferdError:
+    return InferdError(f"internal error: {type(error).__name__}")
+
+
 class Call:
     """One call on one connection; an Exchange."""
 
@@ -205,7 +209,7 @@ class Call:
                 self.answer(error)
             except Exception as error:
                 _log.exception("call failed", extra={"request_id": self.identity.decode()})
-                self.answer(InferdError(f"internal error: {type(error).__name__}"))
+                self.answer(_internal(error))
 
         loop = asyncio.get_running_loop()
         loop.run_in_executor(None, self.decode_quietly).add_done_callback(done)
@@ -222,9 +226,14 @@ class Call:
             return
         if isinstance(result, InferenceResponse):
             try:
-                self.send(self.encode(result))
+                body = self.encode(result)
             except InvalidRequest as error:
                 answer_error(self.connection, self.request, error)
+            except Exception as error:
+                _log.exception("call failed", extra={"request_id": self.identity.decode()})
+                answer_error(self.connection, self.request, _internal(error))
+            else:
+                self.send(body)
         else:
             answer_error(self.connection, self.request, result)
 

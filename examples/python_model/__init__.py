@@ -1,0 +1,1 @@
+"""A model written in Python, as the README has it: `inferd serve examples/python_model/app.py`."""
