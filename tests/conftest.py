@@ -1,3 +1,4 @@
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,21 @@ Serve = Callable[..., RunningServer]
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would every process
 # that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_is_collected_in_the_end() -> Iterator[None]:
+    """Libraries complain at the exit of what is still there."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_collected() -> None:
+    """Frameworks that were imported have millions of objects, through which each unloading of a
+    model in this process would look."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

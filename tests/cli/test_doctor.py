@@ -3,6 +3,7 @@ import json
 import msgspec
 from click.testing import CliRunner
 
+from inferd.backends import registry
 from inferd.cli.doctor import BACKENDS, OPEN_FILES_WANTED, Backend, advise, installed_version
 from inferd.cli.main import inferd
 from inferd.observability.machine import Machine, describe_machine
@@ -29,9 +30,18 @@ def test_a_package_is_found_without_its_import() -> None:
 
 
 def test_advice_says_what_to_type() -> None:
-    missing = [Backend("onnxruntime", "onnxruntime", "onnx")]
+    missing = [Backend("onnxruntime", "onnxruntime", "onnx"), Backend("torch", "torch", "torch")]
     [install, files] = advise(limited_to(1024), missing)
-    assert "pip install 'inferd[onnx]'" in install
+    assert "not installed: onnxruntime, torch;" in install
+    assert "pip install 'inferd[onnx,torch]'" in install
     assert f"ulimit -n {OPEN_FILES_WANTED}" in files
     assert advise(limited_to(OPEN_FILES_WANTED), []) == []
     assert advise(limited_to(None), []) == []
+
+
+def test_each_backend_has_its_extra() -> None:
+    """Of those in the registry, apart from those that need nothing or what another brings."""
+    told = {backend.name: backend.extra for backend in BACKENDS}
+    assert set(told) == {*registry.BACKENDS, registry.LLM} - {"onnx", "python"}
+    for name, extra in told.items():
+        assert registry.EXTRAS.get(name, name) == extra

@@ -142,7 +142,7 @@ def test_a_stream_that_nobody_reads_waits_and_one_that_is_left_is_closed(
 ) -> None:
     mark = tmp_path / "mark"
     url = server.url.replace("http", "ws") + "/ws/models/Slow"
-    with connect(url) as socket:
+    with connect(url, close_timeout=0.2) as socket:  # what it has not read keeps it from closing
         socket.send(json.dumps({"id": 1, "inputs": {"to": 10**9, "mark": str(mark)}}))
         assert json.loads(socket.recv()) == {"id": 1, "outputs": 0}
     until(lambda: mark.exists() and mark.read_text() == "closed")

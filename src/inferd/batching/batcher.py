@@ -391,8 +391,10 @@ class DynamicBatcher:
         """The one place where a request ends; `result` None tells nobody."""
         item.stage = DONE
         self.in_flight -= item.riders
-        if reason is not None and item.riders == 1:  # riders are counted as they come again
-            self._statistics.failed(reason, _clock_ns() - item.arrival_ns)
+        # Riders who are told of a failure are counted as they come again.
+        if reason is not None and (item.riders == 1 or result is None):
+            for _ in range(item.riders):
+                self._statistics.failed(reason, _clock_ns() - item.arrival_ns)
         if item.timers is not None:
             for cancel in item.timers:
                 cancel()

@@ -28,6 +28,15 @@ class Backend(NamedTuple):
 
 BACKENDS: Final = (
     Backend("onnxruntime", "onnxruntime", "onnx"),
+    Backend("openvino", "openvino", "openvino"),
+    Backend("torch", "torch", "torch"),
+    Backend("tensorflow", "tensorflow", "tensorflow"),
+    Backend("sklearn", "sklearn", "sklearn"),
+    Backend("xgboost", "xgboost", "xgboost"),
+    Backend("lightgbm", "lightgbm", "lightgbm"),
+    Backend("catboost", "catboost", "catboost"),
+    Backend("mlflow", "mlflow", "mlflow"),
+    Backend("transformers", "transformers", "transformers"),
     Backend("llm", "numba", "llm"),
 )
 
@@ -62,11 +71,14 @@ def installed_version(module: str) -> str | None:
 
 def advise(machine: Machine, missing: list[Backend]) -> list[str]:
     """What the user could do, most useful first."""
-    advice = [
-        f"backend {backend.name} is not installed; get it with: "
-        f"pip install 'inferd[{backend.extra}]'"
-        for backend in missing
-    ]
+    advice = []
+    if missing:
+        names = ", ".join(backend.name for backend in missing)
+        extras = ",".join(backend.extra for backend in missing)
+        advice.append(
+            f"not installed: {names}; get those whose models you serve with: "
+            f"pip install 'inferd[{extras}]'"
+        )
     limit = machine.open_files_limit
     if limit is not None and limit < OPEN_FILES_WANTED:
         advice.append(

@@ -203,21 +203,21 @@ class ServedModel:
 
     def submit_riders(
         self, inputs: list[Array], rows: int, arrival_ns: int, on_done: OnDone
-    ) -> bool:
-        """Queue `rows` merged requests of one row each, valid for this model, as one; whether that
-        can be done. `on_done` gets their joined answer, or an error, with which each of them has to
-        come again by itself: nothing has been counted."""
+    ) -> QueuedRequest | None:
+        """Queue `rows` merged requests of one row each, two or more and valid for this model, as
+        one; None where that cannot be. `on_done` gets their joined answer, or an error, with which
+        each of them has to come again by itself: nothing has been counted."""
         if not self.batcher.takes_riders or len(self._batchers) > 1 or self.trouble:
-            return False
+            return None
         if self._culprits is not None and self._culprits.any:
-            return False
+            return None
         request = InferenceRequest(self.name, str(self.version), [])
         item = QueuedRequest(request, inputs, rows, (), None, on_done, arrival_ns, riders=rows)
         try:
             self.batcher.enqueue(item)
         except Overloaded:
-            return False
-        return True
+            return None
+        return item
 
     def runs_now(self) -> bool:
         """Whether `run_now` would run one row at this moment."""

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 import orjson
 
+from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError
 from inferd.protocols.depth import MAX_DEPTH
 from inferd.protocols.http.compression import MIN_COMPRESS_BYTES, choose_encoding, compress
@@ -172,14 +173,39 @@ class ExpressLane:
                 for connection, request in group:
                     connection.fail(request)
 
-        if not served.submit_riders([merged], len(rows), self._arrival_ns, done):
+        if len(group) == 1:  # nobody to share with: as a request of its own it can also be cancelled
             self._send_ordinary(group)
+            return
+        item = served.submit_riders([merged], len(rows), self._arrival_ns, done)
+        if item is None:
+            self._send_ordinary(group)
+            return
+        party = Party(item, len(group))
+        for connection, request in group:
+            connection.adopt(request, party)
 
     def _send_ordinary(self, riders: list[Rider]) -> None:
         for connection, request in riders:
             if not connection.closed:
                 exchange = self._ordinary(connection, request, self._name, self._version)
                 connection.adopt(request, exchange)
+
+
+class Party:
+    """Riders who wait as one; an Exchange of each of them. What they wait for is given up when the
+    last of them has left."""
+
+    __slots__ = ("_item", "_left")
+
+    def __init__(self, item: QueuedRequest, riders: int) -> None:
+        self._item = item
+        self._left = riders
+
+    def cancel(self) -> None:
+        """One rider's client has left."""
+        self._left -= 1
+        if not self._left:
+            self._item.cancel()
 
 
 class ExpressLanes:

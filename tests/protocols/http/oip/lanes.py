@@ -6,6 +6,7 @@ from types import TracebackType
 from fakes import clock, turns
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
+from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
@@ -21,7 +22,20 @@ from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.version_record import VersionRecord
 from inferd.types.model import ModelReadyState
+from inferd.types.tensor import Array
 from protocols.http.harness import Answer, Wire, request
+
+
+class HeldPool(InstancePool):
+    """A pool that has no instance free while it is held."""
+
+    held = False
+
+    def available(self) -> bool:
+        return not self.held and super().available()
+
+    def run_now(self, inputs: list[Array], rows: int) -> BatchResult | None:
+        return None if self.held else super().run_now(inputs, rows)
 
 
 class Lanes:
@@ -48,9 +62,9 @@ class Lanes:
         opened = create_backend("onnxruntime").open(path, config, OpenOptions())
         spec = LoadSpec("m", 1, path, "onnxruntime", config, 1, {})
         instances = [opened.create_instance()]
-        pool = InstancePool(instances, clock(), "m", estimate)
+        self.pool = HeldPool(instances, clock(), "m", estimate)
         loaded = LoadedModel(
-            description=opened.description, runners=[pool], instance_count=1, load_ns=0
+            description=opened.description, runners=[self.pool], instance_count=1, load_ns=0
         )
         served = ServedModel(spec, loaded, clock())
         self.manager.default["m"] = served

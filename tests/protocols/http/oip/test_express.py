@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backends.onnx_models import identity, two_outputs, wide
 from fakes import on_loop, turns
-from inferd.config.model import ModelConfig, ModelDynamicBatching
+from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
 from inferd.types.datatype import DATATYPES
 from protocols.http.harness import Wire, request
 from protocols.http.oip.lanes import Lanes, comparable
@@ -72,6 +72,9 @@ OTHERS = {
 """Requests that it must leave to the ordinary path, errors among them."""
 
 BODIES = {**RIDERS, **OTHERS}
+
+
+FULL = ModelDynamicBatching(default_queue_policy=ModelQueuePolicy(max_queue_size=1))
 
 
 @pytest.mark.parametrize("name", RIDERS)
@@ -258,6 +261,48 @@ async def test_riders_who_leave_before_departure_are_not_missed(tmp_path: Path) 
         wires[1].leave()
         await turns(12)
         assert [wire.statuses() for wire in wires] == [[200], [], [200]]
+
+
+@pytest.mark.parametrize("stay", [0, 1])
+@on_loop
+async def test_riders_who_wait_as_one_are_given_up_when_all_have_left(
+    stay: int, tmp_path: Path
+) -> None:
+    async with Lanes(identity(), tmp_path) as lanes:
+        lanes.pool.held = True
+        wires = [Wire(listener=lanes.listener) for _ in range(4)]
+        for wire in wires:
+            wire.feed(request("/v2/models/m/infer", RIDERS["floats"]))
+        await turns(12)
+        assert lanes.served.batcher.queue.size == 4
+        assert len(lanes.served.batcher.queue.groups[()].items) == 1
+        for wire in wires[stay:]:
+            wire.leave()
+        assert lanes.served.batcher.queue.size == 4 * stay
+        lanes.pool.held = False
+        assert (await lanes.only(x([5.0, 6, 7, 8]), ordinary=True)).status == 200
+        assert [wire.statuses() for wire in wires[:stay]] == [[200]] * stay
+        statistics = lanes.served.statistics
+        assert statistics.success.count == 1 + 4 * stay
+        assert statistics.fail.count == 4 * (1 - stay)
+        assert lanes.trouble == []
+
+
+@on_loop
+async def test_who_rides_alone_waits_as_any_other(tmp_path: Path) -> None:
+    config = ModelConfig(dynamic_batching=FULL)
+    async with Lanes(identity(), tmp_path, config) as lanes:
+        lanes.pool.held = True
+        first, second = (Wire(listener=lanes.listener) for _ in range(2))
+        first.feed(request("/v2/models/m/infer", RIDERS["floats"]))
+        await turns(12)
+        second.feed(request("/v2/models/m/infer", RIDERS["floats"]))
+        await turns(12)
+        assert second.statuses() == [503]
+        assert lanes.served.statistics.fail.count == 1
+        first.leave()
+        assert lanes.served.batcher.queue.size == 0
+        assert lanes.served.statistics.fail.count == 2
 
 
 @on_loop
