@@ -173,7 +173,7 @@ class ExpressLane:
                 for connection, request in group:
                     connection.fail(request)
 
-        if len(group) == 1:  # nobody to share with: as a request of its own it can also be cancelled
+        if len(group) == 1:  # nobody to share with; by itself it can also be cancelled
             self._send_ordinary(group)
             return
         item = served.submit_riders([merged], len(rows), self._arrival_ns, done)
