@@ -47,7 +47,8 @@ def framework_task(workload: Workload, python: Path, folder: Path) -> Task:
     if not answers.exists():
         model.parent.mkdir(parents=True, exist_ok=True)
         np.save(rows, workload.rows())
-        _run(python, "write", framework.name, str(model), str(rows), str(answers))
+        _run(python, "write", framework.name, str(model))
+        _run(python, "answer", framework.name, str(model), str(rows), str(answers))
     return Task(workload, model, answers)
 
 

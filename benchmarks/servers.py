@@ -85,6 +85,8 @@ def inferd_command(config: Mapping[str, Any]) -> Callable[[Launch], list[str]]:
     def command(launch: Launch) -> list[str]:
         serve = [str(launch.python), "-m", "inferd", "serve", "--http-port", str(launch.port)]
         workload = launch.task.workload
+        if workload.trust:
+            serve.append("--trust")
         told = {**workload.config, **config}
         if told:
             return [*serve, str(model_folder(launch.task, told))]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.workloads import Workload
 
 JSON_HEADERS = {"Content-Type": "application/json"}
+FLOATS = {"FP32": "<f4", "FP64": "<f8"}
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 Row = NDArray[np.generic]
@@ -72,8 +73,8 @@ def decode_v2(_: Mapping[str, str], body: bytes) -> Answer:
 
 
 def encode_v2_binary(workload: Workload, row: Row) -> Message:
-    """Writes a request whose float32 tensor follows the JSON header raw."""
-    raw = row.astype("<f4").tobytes()
+    """Writes a request whose tensor of floats follows the JSON header raw."""
+    raw = row.astype(FLOATS[workload.datatype]).tobytes()
     described = {**tensor(workload, row), "parameters": {"binary_data_size": len(raw)}}
     content = {"inputs": [described], "parameters": {"binary_data_output": True}}
     header = json.dumps(content).encode()
@@ -98,8 +99,7 @@ def decode_v2_binary(headers: Mapping[str, str], body: bytes) -> Answer:
     if length is None:
         raise ValueError(f"the answer has no {HEADER_LENGTH} header")
     (described,) = json.loads(body[: int(length)])["outputs"]
-    dtype = {"FP32": "<f4", "FP64": "<f8"}[described["datatype"]]
-    return np.frombuffer(body[int(length) :], dtype=dtype)
+    return np.frombuffer(body[int(length) :], dtype=FLOATS[described["datatype"]])
 
 
 DATA = Wire("JSON", encode_data, decode_data)

@@ -26,7 +26,7 @@ class Workload:
     Python model that inferd serves in its place. `config` is what inferd is told of the model.
     `servers` are compared, at so many `connections` where that is not for the command line to say.
     A request holds one row, or `request_rows`. An answer may be off by `tolerance`, as a part of
-    the largest value.
+    the largest value. `trust` is what inferd has to be told to read the model.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Workload:
     connections: tuple[int, ...] = ()
     request_rows: int = 0
     tolerance: float = 1e-3
+    trust: bool = False
 
     @property
     def model_name(self) -> str:
@@ -120,10 +121,10 @@ part of a batch."""
 
 OWN = {
     f"{OFFLINE}{framework.name}": Workload(
-        f"{OFFLINE}{framework.name}", framework.input_name, "FP32",
+        f"{OFFLINE}{framework.name}", framework.input_name, framework.datatype,
         width=FEATURES if framework.trees else WIDTH, max_batch=64, threads=2,
         model=framework.name, servers=("inferd",), connections=(8, 16), request_rows=ROWS,
-        tolerance=0.03 if framework.rounds else 1e-3,
+        tolerance=0.03 if framework.rounds else 1e-3, trust=framework.trust,
     )
     for framework in FRAMEWORKS.values()
 }  # fmt: skip

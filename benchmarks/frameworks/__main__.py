@@ -1,7 +1,9 @@
 """`python -m benchmarks.frameworks`: writes a framework's model with the right answers to some
-rows, or runs it by batch size and prints a line of JSON for each.
+rows, or runs it by batch size and prints a line of JSON for each. Writing and running are for
+processes of their own: some frameworks take their number of threads once.
 
-    write NAME MODEL ROWS.npy ANSWERS.npy
+    write NAME MODEL
+    answer NAME MODEL ROWS.npy ANSWERS.npy
     offline NAME MODEL ROWS.npy SECONDS THREADS
 """
 
@@ -17,13 +19,6 @@ from benchmarks.frameworks.runs import OPENERS, Rows
 
 BATCHES = (1, 8, 32, 64, 128, 256)
 WRITERS = {**networks.WRITERS, **trees.WRITERS}
-
-
-def write(name: str, model: Path, rows: Rows, answers: Path) -> None:
-    """Writes the model, then what it says to the rows."""
-    model.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[name](model)
-    np.save(answers, OPENERS[name](model, 1)(rows))
 
 
 def offline(name: str, model: Path, rows: Rows, seconds: float, threads: int) -> None:
@@ -42,13 +37,16 @@ def offline(name: str, model: Path, rows: Rows, seconds: float, threads: int) ->
 
 def main() -> None:
     """Does what the command line says."""
-    task, name, model, rows = sys.argv[1:5]
-    flat = np.load(rows).astype(np.float32)
-    flat = np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+    task, name, model, *rest = sys.argv[1:]
     if task == "write":
-        write(name, Path(model), flat, Path(sys.argv[5]))
+        WRITERS[name](Path(model))
+        return
+    flat = np.load(rest[0]).astype(np.float32)
+    flat = np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+    if task == "answer":
+        np.save(rest[1], OPENERS[name](Path(model), 1)(flat))
     else:
-        offline(name, Path(model), flat, float(sys.argv[5]), int(sys.argv[6]))
+        offline(name, Path(model), flat, float(rest[1]), int(rest[2]))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,15 @@ FEATURES, TREES, DEPTH = 32, 500, 6
 @dataclass(frozen=True)
 class Framework:
     """One; `package` has to be there, `file` is what its model is called. One that `rounds` may
-    compute in less than float32."""
+    compute in less than float32. `datatype` is the input's. inferd reads some with `trust` only."""
 
     name: str
     package: str
     file: str
     trees: bool = False
     rounds: bool = False
+    datatype: str = "FP32"
+    trust: bool = False
 
     @property
     def input_name(self) -> str:
@@ -32,11 +34,11 @@ FRAMEWORKS = {
         Framework("onnxruntime", "onnxruntime", "deep.onnx"),
         Framework("openvino", "openvino", "deep.xml", rounds=True),
         Framework("torchscript", "torch", "deep.pt"),
-        Framework("pt2", "torch", "deep.pt2"),
+        Framework("pt2", "torch", "deep.pt2", trust=True),
         Framework("savedmodel", "tensorflow", "deep"),
         Framework("tflite", "tensorflow", "deep.tflite"),
         Framework("xgboost", "xgboost", "trees.json", trees=True),
-        Framework("lightgbm", "lightgbm", "trees.txt", trees=True),
-        Framework("catboost", "catboost", "trees.cbm", trees=True),
+        Framework("lightgbm", "lightgbm", "trees.txt", trees=True, datatype="FP64"),
+        Framework("catboost", "catboost", "trees.cbm", trees=True, datatype="FP64"),
     )
 }

@@ -2,6 +2,7 @@
 says, for every kind of objective."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,27 @@ def test_catboosts_categories_are_refused(tmp_path: Path) -> None:
     model.save_model(str(path))
     with pytest.raises(Unsupported, match=r"columns \[0\]"):
         opened(path)
+
+
+@pytest.mark.parametrize("booster", ["gblinear", "dart", "gbtree"])
+def test_boosters_of_xgboost_of_every_kind(booster: str, tmp_path: Path) -> None:
+    x = load_diabetes().data.astype(np.float32)
+    y = np.stack([x.sum(axis=1), x[:, 0]], axis=1) if booster == "gbtree" else x.sum(axis=1)
+    trained = xgboost.train({"booster": booster}, xgboost.DMatrix(x, y), num_boost_round=5)
+    path = tmp_path / "model.json"
+    trained.save_model(path)
+    wanted = trained.predict(xgboost.DMatrix(x))
+    model = create_backend("xgboost").open(path, ModelConfig(), OpenOptions())
+    assert model.description.outputs[0].shape == (-1, *y.shape[1:])
+    instances = [model.create_instance() for _ in range(4)]
+    found: list[Array] = [np.empty(0)] * 4
+
+    def ask(number: int) -> None:
+        for rows in (1, 7, len(x)):
+            (found[number],) = instances[number].run([x[:rows]])
+            np.testing.assert_allclose(found[number], wanted[:rows], rtol=1e-6)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(ask, range(4)))
+    assert all(np.array_equal(found[0], each) for each in found)
+    model.close()

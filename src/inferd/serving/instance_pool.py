@@ -25,7 +25,7 @@ from inferd.types.tensor import Array
 
 Done = Callable[[Batch, BatchResult], None]
 
-INLINE_LIMIT_NS = 300_000
+INLINE_LIMIT_NS = 500_000
 """Longest predicted run that may hold the event loop."""
 
 ENOUGH_NS = 20_000_000
