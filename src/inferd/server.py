@@ -21,6 +21,7 @@ from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
+from inferd.processes.heap import keep_freed_memory, trim_memory
 from inferd.protocols.http.app import RequestRouter, create_app, own_paths
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
@@ -31,7 +32,6 @@ from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
-from inferd.serving.memory import keep_trim_threshold
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import LoadProgress
 from inferd.types.model import ModelStatus
@@ -117,7 +117,7 @@ class Server:
 
     async def serve(self, announce: Announce) -> int:
         """Start, serve until told to stop, stop."""
-        keep_trim_threshold()
+        keep_freed_memory()
         np.seterr(over="ignore")  # a number too large for its datatype becomes infinite, silently
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,7 +129,7 @@ class Server:
                 return 0
             self._refuse_to_serve_nothing()
             self.data.started = True
-            gc.collect()
+            trim_memory()
             gc.freeze()
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             llms = frozenset(llm.name for llm in self.manager.served_llms())

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 from inferd.backends.registry import LLM, isolated
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
+from inferd.processes.heap import trim_memory
 from inferd.repository.layout import scan
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.asks import Asks
 from inferd.serving.isolated_loading import load_isolated
-from inferd.serving.memory import trim_memory
 from inferd.serving.model_loading import load_model
 from inferd.serving.mounts import Mounts
 from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm

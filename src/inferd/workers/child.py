@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from inferd.errors import BackendError, InferdError
 from inferd.processes.frames import Frames, frame
+from inferd.processes.heap import keep_freed_memory
 from inferd.processes.log_lines import LogSender
 from inferd.workers.asking import Asking
 from inferd.workers.jobs import AsyncJobs, Jobs, SyncJobs
@@ -44,6 +45,7 @@ _RECEIVED_BYTES = 1 << 18
 def main() -> None:
     """Live one worker's life."""
     faulthandler.enable()
+    keep_freed_memory()
     link = Link(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
     threading.Thread(target=link.listen, name="inferd-commands", daemon=True).start()
     start = link.started.get()

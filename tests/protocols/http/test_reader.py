@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferd.protocols.http.reader import HttpLimits, RequestReader
+from inferd.protocols.http.reader import LARGE_BODY_BYTES, HttpLimits, RequestReader
 from inferd.protocols.http.request import HttpRequest
 from protocols.http.harness import chunked, cut, request
 
@@ -57,6 +57,43 @@ def test_several_requests_in_one_piece_are_read_in_order() -> None:
 def test_any_split_gives_the_same_requests(points: list[int]) -> None:
     data = b"".join(SEVERAL)
     assert plain(read(*cut(data, points))[1]) == plain(read(data)[1])
+
+
+HUGE = bytes(range(256)) * (LARGE_BODY_BYTES // 256)
+LARGE = (
+    request("/a", HUGE, x_mark="1"),
+    request("/b", b"small"),
+    request("/c", HUGE[1:]),
+    request("/d", HUGE + b"and more", connection="close"),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.integers(0, 4 * LARGE_BODY_BYTES)
+        | st.integers(-300, 300).map(lambda near: LARGE_BODY_BYTES + near),
+        max_size=30,
+    )
+)
+def test_large_bodies_come_in_any_pieces(points: list[int]) -> None:
+    reader, found = read(*cut(b"".join(LARGE), points), limits=HttpLimits())
+    assert [(r.head.target, r.head.keep_alive, r.head.body_bytes) for r in found] == [
+        (b"/a", True, len(HUGE)), (b"/b", True, 5), (b"/c", True, len(HUGE) - 1),
+        (b"/d", False, len(HUGE) + 8),
+    ]  # fmt: skip
+    assert [r.body for r in found] == [HUGE, b"small", HUGE[1:], HUGE + b"and more"]
+    assert found[0].head.fields[b"x-mark"] == b"1"
+    assert (reader.in_message, reader.in_body, reader.rejection) == (False, False, None)
+
+
+def test_a_large_body_is_on_its_way_until_its_last_byte() -> None:
+    whole = request("/a", HUGE)
+    reader, found = read(whole[:1000], whole[1000:-1], limits=HttpLimits())
+    assert (found, reader.in_message, reader.in_body) == ([], True, True)
+    (found_then,) = reader.feed(whole[-1:] + b"nonsense")
+    assert found_then.body == HUGE
+    assert reader.rejection is not None
 
 
 def test_byte_by_byte_gives_the_same_requests() -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("inferd.http")
 
 MAX_PIPELINED = 32
+LARGE_BYTES = 128 * 1024
+"""To copy an answer of this size behind its head would cost more than a second write."""
+
 MAX_PIPELINED_BYTES = 1 << 20
 """Requests and bytes of bodies read ahead on one connection before reading stops."""
 
@@ -161,7 +164,12 @@ class HttpConnection(asyncio.Protocol):
         without_body = status in BODILESS or (
             self._request is not None and self._request.head.method == b"HEAD"
         )
-        self._transport.write(head if without_body else head + body)
+        if without_body:
+            self._transport.write(head)
+        elif len(body) < LARGE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
         self.finish(status)
 
     def respond_tensors(self, body: bytes, request_id: bytes) -> None:

@@ -23,13 +23,17 @@ class HttpLimits:
     keep_alive_s: float = 600.0
 
 
+LARGE_BODY_BYTES = 256 * 1024
+"""A body of a known length from here on is collected as it comes: the parser would copy it."""
+
+
 class RequestReader:
     """Reads the requests of one connection."""
 
     __slots__ = (
-        "_body_bytes", "_chunks", "_done", "_framing_bytes", "_head_bytes", "_headers", "_limits",
-        "_parser", "_target", "expects_continue", "in_body", "in_message", "rejection", "rest",
-        "upgraded",
+        "_body_bytes", "_chunks", "_done", "_framing_bytes", "_head_bytes", "_headers",
+        "_large_bytes", "_limits", "_missing_bytes", "_parser", "_target", "expects_continue",
+        "in_body", "in_message", "rejection", "rest", "upgraded",
     )  # fmt: skip
 
     def __init__(self, limits: HttpLimits) -> None:
@@ -51,12 +55,36 @@ class RequestReader:
         self._chunks: list[bytes] = []
         self._body_bytes = 0
         self._framing_bytes = 0
+        self._large_bytes = 0
+        """The length of the body, where that is large."""
+        self._missing_bytes = 0
+        """What is still to come of a large body."""
         self._done: list[HttpRequest] = []
 
     def feed(self, data: bytes) -> list[HttpRequest]:
         """The requests that these bytes complete, in order."""
         if self.rejection is not None or self.upgraded:
             return []
+        if self._missing_bytes:
+            data = self._collect(data)
+        if data:
+            self._parse(data)
+        done, self._done = self._done, []
+        return done
+
+    def _collect(self, data: bytes) -> bytes:
+        """Take what belongs to a large body; gives what comes behind it."""
+        rest = data[self._missing_bytes :]
+        part = data[: self._missing_bytes] if rest else data
+        self._chunks.append(part)
+        self._body_bytes += len(part)
+        self._missing_bytes -= len(part)
+        if not self._missing_bytes:
+            self.on_message_complete()
+            self._parser = httptools.HttpRequestParser(self)  # the old one waits for a body
+        return rest
+
+    def _parse(self, data: bytes) -> None:
         had = self._body_bytes
         was_in_body = self.in_body
         try:
@@ -68,10 +96,8 @@ class RequestReader:
             self._reject(400, f"malformed HTTP request: {error}")
         if self.in_message:
             self._count_framing(len(data), was_in_body, had)
-        if not self._done:
-            return []
-        done, self._done = self._done, []
-        return done
+            if self._large_bytes and self.in_body and self.rejection is None:
+                self._missing_bytes = self._large_bytes - self._body_bytes
 
     def _count_framing(self, fed: int, was_in_body: bool, had: int) -> None:
         """A head, and what is not body in a body (sizes of chunks, trailers), must come to an end.
@@ -107,6 +133,7 @@ class RequestReader:
         self._chunks = []
         self._body_bytes = 0
         self._framing_bytes = 0
+        self._large_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """The target, perhaps in pieces."""
@@ -126,9 +153,13 @@ class RequestReader:
         limit = self._limits.max_body_bytes
         expects = False
         for name, value in self._headers:
-            if name == b"content-length" and int(value) > limit:
-                self._reject(413, f"request body of {int(value)} bytes exceeds the maximum allowed "
-                             f"input size of {limit} bytes")  # fmt: skip
+            if name == b"content-length":
+                length = int(value)
+                if length > limit:
+                    self._reject(413, f"request body of {length} bytes exceeds the maximum allowed "
+                                 f"input size of {limit} bytes")  # fmt: skip
+                elif length >= LARGE_BODY_BYTES:
+                    self._large_bytes = length
             elif name == b"expect" and value.lower() == b"100-continue":
                 expects = self._parser.get_http_version() != "1.0"
         self.expects_continue = expects and self.rejection is None
