@@ -13,6 +13,7 @@ from inferd.backends.registry import create_backend
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
 from inferd.errors import ConfigError, InferdError
+from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import InstancePool
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
@@ -36,6 +37,11 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
 
     Raises BackendError or ConfigError; then nothing stays behind.
     """
+    with lasting_memory():
+        return _load(spec, loop)
+
+
+def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     start_ns = _clock_ns()
     check_content(spec.path, spec.backend)
     backend = create_backend(spec.backend)
