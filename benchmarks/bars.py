@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.suite import Record, select
-from benchmarks.workloads import OWN, ROWS
+from benchmarks.workloads import OWN
 
 
 def median(records: Sequence[Record], figure: str) -> float:
@@ -35,7 +35,7 @@ def best_offline(records: Sequence[Record], workload: str) -> tuple[int, float]:
 def best_served(records: Sequence[Record], workload: str) -> tuple[int, float]:
     """Connections and rows a second of inferd's best; 0 and 0 where it was not served."""
     rates = {
-        key[2]: median(rounds, "requests_per_second") * ROWS
+        key[2]: median(rounds, "requests_per_second") * OWN[workload].request_rows
         for key, rounds in groups(select(records, "load", workload)).items()
     }
     best = max(rates, key=lambda count: rates[count], default=0)

@@ -102,7 +102,11 @@ def model_folder(task: Task, config: Mapping[str, Any]) -> Path:
     folder = task.model.parent / "told" / place / task.workload.name
     (folder / "1").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(told)
-    shutil.copyfile(task.model, folder / "1" / f"model{task.model.suffix}")
+    if task.model.is_dir():
+        shutil.copytree(task.model, folder / "1" / "model.savedmodel", dirs_exist_ok=True)
+        return folder
+    for file in task.model.parent.glob(f"{task.model.stem}.*"):  # weights may lie beside it
+        shutil.copyfile(file, folder / "1" / f"model{file.suffix}")
     return folder
 
 

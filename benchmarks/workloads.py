@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from benchmarks.frameworks.table import FEATURES, FRAMEWORKS, WIDTH
+from benchmarks.frameworks.table import FEATURES, FRAMEWORKS, WIDTH, Framework
 from benchmarks.models import VOCABULARY
 
 SAMPLES = 32
@@ -115,19 +115,25 @@ TENSOR = Workload(
 )  # fmt: skip
 
 OFFLINE = "offline-"
-ROWS = 32
-"""Of a request that is compared with a framework by itself: what the network costs is then a small
-part of a batch."""
 
-OWN = {
-    f"{OFFLINE}{framework.name}": Workload(
+
+def of_framework(framework: Framework) -> Workload:
+    """A framework's model served, in requests and batches that are large enough for what the
+    network costs to be a small part: it is the framework that is measured."""
+    rows, connections = (1024, (4, 8)) if framework.trees else (32, (16, 32))
+    return Workload(
         f"{OFFLINE}{framework.name}", framework.input_name, framework.datatype,
-        width=FEATURES if framework.trees else WIDTH, max_batch=64, threads=2,
-        model=framework.name, servers=("inferd",), connections=(8, 16), request_rows=ROWS,
+        width=FEATURES if framework.trees else WIDTH, max_batch=MOST_ROWS[framework.trees],
+        threads=2, model=framework.name, servers=("inferd",), connections=connections,
+        request_rows=rows, config={"max_batch_size": MOST_ROWS[framework.trees]},
         tolerance=0.03 if framework.rounds else 1e-3, trust=framework.trust,
-    )
-    for framework in FRAMEWORKS.values()
-}  # fmt: skip
+    )  # fmt: skip
+
+
+MOST_ROWS = {False: 256, True: 2048}
+"""Of a batch: of networks, and of trees."""
+
+OWN = {f"{OFFLINE}{name}": of_framework(framework) for name, framework in FRAMEWORKS.items()}
 """Each framework served, to be compared with its own best."""
 
 SERVED = {

@@ -66,6 +66,7 @@ class FakeBatchRunner:
 
     def __init__(self, instances: int = 1, compute: Callable[..., Any] = doubled) -> None:
         self.free = instances
+        self.ahead = False
         self.compute = compute
         self.fails: Callable[[Batch], InferdError | None] = lambda batch: None
         self.running: list[tuple[Batch, Callable[[Batch, BatchResult], None]]] = []
@@ -80,13 +81,16 @@ class FakeBatchRunner:
     def available(self) -> bool:
         return self.free > 0
 
-    def enough(self, waiting: int) -> int:
+    def available_ahead(self, rows: int) -> bool:
+        return self.ahead
+
+    def enough(self, waiting: int, first: int = 1) -> int:
         return self.worth
 
     def run(
         self, batch: Batch, done: Callable[[Batch, BatchResult], None], alone: bool = True
     ) -> None:
-        assert self.free > 0, "a batch was started with no instance free"
+        assert self.free > 0 or self.ahead, "a batch was started with no instance free"
         self.free -= 1
         self.started.append(batch)
         self.alone.append(alone)

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.frameworks import networks, trees
 from benchmarks.frameworks.runs import OPENERS, Rows
 
-BATCHES = (1, 8, 32, 64, 128, 256)
+BATCHES = (1, 8, 32, 64, 128, 256, 1024, 2048)
 WRITERS = {**networks.WRITERS, **trees.WRITERS}
 
 

@@ -38,6 +38,29 @@ async def test_what_waits_while_the_only_instance_is_busy_becomes_one_batch() ->
 
 
 @on_loop
+async def test_a_full_batch_goes_ahead_and_no_other_does() -> None:
+    runner = FakeBatchRunner()
+    asking = client(runner, max_batch_size=4)
+    asking.send()
+    await turns(2)
+    runner.ahead = True
+    for _ in range(3):
+        asking.send()
+    await turns(2)
+    assert [batch.rows for batch in runner.started] == [1], "another could still come"
+    asking.send(2)
+    await turns(2)
+    assert [batch.rows for batch in runner.started] == [1, 3]
+    runner.ahead = False
+    asking.send(4)
+    await turns(2)
+    assert [batch.rows for batch in runner.started] == [1, 3]
+    await runner.finish_all()
+    assert [batch.rows for batch in runner.started] == [1, 3, 2, 4]
+    assert all(asking.has_own_rows(number) for number in range(6))
+
+
+@on_loop
 async def test_a_turn_has_one_dispatch_however_many_come() -> None:
     runner = FakeBatchRunner()
     asked: list[bool] = []

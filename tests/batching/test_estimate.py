@@ -78,6 +78,21 @@ def test_a_batch_that_ends_too_soon_is_not_enough() -> None:
     assert seen.enough_rows(1000) == 16
 
 
+def test_sizes_below_a_request_are_not_asked_for() -> None:
+    seen = estimate(rows1=10, rows64=100)
+    assert seen.enough_rows(1000) == 2
+    assert seen.enough_rows(1000, 32) == 32
+    seen.observe(32, 60)
+    assert seen.enough_rows(1000, 32) == 128
+
+
+def test_requests_that_are_no_power_of_two_grow_as_well() -> None:
+    seen = estimate(rows1=10, rows33=60)
+    assert seen.enough_rows(1000, 33) == 64
+    seen.observe(66, 100)
+    assert seen.enough_rows(1000, 33) == 128
+
+
 def test_sizes_between_powers_of_two_are_not_compared() -> None:
     seen = estimate(rows1=10, rows2=12, rows7=42)
     assert seen.enough_rows(0) == 4

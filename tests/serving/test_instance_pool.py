@@ -14,6 +14,7 @@ from inferd.errors import BackendError, InvalidRequest
 from inferd.serving.instance_pool import HELD_LIMIT_NS, INLINE_LIMIT_NS, InstancePool
 from inferd.types.tensor import Array
 
+MS = 1_000_000
 LOOP_THREAD = threading.main_thread()
 
 
@@ -279,9 +280,58 @@ async def test_run_now_tells_errors_as_results() -> None:
     await pool.close()
 
 
-# -- lanes ----------------------------------------------------------------------------------------
+@on_loop
+async def test_one_batch_may_wait_behind_one_that_runs() -> None:
+    pool = Pool(2 * MS)
+    assert not pool.pool.available_ahead(1), "there is nothing to wait behind"
+    pool.instances[0].gate.clear()
+    pool.run(1)
+    assert not pool.pool.available()
+    assert pool.pool.available_ahead(1)
+    pool.run(2)
+    assert not pool.pool.available_ahead(1), "one is enough"
+    pool.instances[0].gate.set()
+    await pool.results(1)
+    if len(pool.done) == 1:
+        assert not pool.pool.available()
+    await pool.results(2)
+    assert [batch.rows for batch, _, _ in pool.done] == [1, 2]
+    assert pool.pool.available()
+    assert len(pool.pool._free) == 1
+    await pool.close()
 
-MS = 1_000_000
+
+@on_loop
+async def test_nothing_waits_behind_a_long_run_nor_behind_all_cores_where_there_are_lanes() -> None:
+    long = Pool(6 * MS)
+    long.instances[0].gate.clear()
+    long.run(1)
+    assert not long.pool.available_ahead(1)
+    laned = Pool(2 * MS, lanes=2, lane_ns=3 * MS)
+    laned.instances[0].gate.clear()
+    laned.run(1)
+    assert not laned.pool.available_ahead(1)
+    laned.instances[0].gate.set()
+    await laned.results(1)
+    for lane in laned.lanes:
+        lane.gate.clear()
+    for _ in range(2):
+        laned.run(1, alone=False)
+    assert not laned.pool.available()
+    for _ in range(2):
+        assert laned.pool.available_ahead(1)
+        laned.run(1, alone=False)
+    assert not laned.pool.available_ahead(1)
+    for lane in laned.lanes:
+        lane.gate.set()
+    await laned.results(5)
+    assert [len(lane.threads) for lane in laned.lanes] == [2, 2]
+    assert laned.pool.available()
+    for pool in (long, laned):
+        await pool.close()
+
+
+# -- lanes ----------------------------------------------------------------------------------------
 
 
 @on_loop

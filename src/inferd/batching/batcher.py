@@ -50,8 +50,12 @@ class BatchRunner(Protocol):
     def available(self) -> bool:
         """Whether a batch handed over now starts at once."""
 
-    def enough(self, waiting: int) -> int:
-        """How many of `waiting` rows are worth running together now; 0 for any number."""
+    def available_ahead(self, rows: int) -> bool:
+        """Whether a full batch of `rows` may be handed over to wait behind one that runs."""
+
+    def enough(self, waiting: int, first: int) -> int:
+        """How many of `waiting` rows are worth running together now, the next request's `first`
+        among them; 0 for any number."""
 
     def run(
         self, batch: Batch, done: Callable[[Batch, BatchResult], None], alone: bool = True
@@ -257,11 +261,18 @@ class DynamicBatcher:
         runner = self._runner
         while self._retries and runner.available():
             self._start(self._retries.popleft(), "retry")
-        while self.queue.size and runner.available():
+        while self.queue.size and (runner.available() or self._may_go_ahead()):
             batch, reason = self._next_batch()
             if batch is None:
                 return
             self._start(batch, reason)
+
+    def _may_go_ahead(self) -> bool:
+        """Whether what came first is a batch that waiting would not make fuller, and there is where
+        to put it."""
+        _, group = min(self.queue.groups.items(), key=_by_age)
+        limit = self.policy.limit(self._runner.enough(self.queue.rows, next(group.sizes())))
+        return group.rows >= limit and self._runner.available_ahead(limit)
 
     def _next_batch(self) -> tuple[Batch | None, CloseReason]:
         """The batch to run now, taken out of the queue; None sets a timer for the next look."""
@@ -269,9 +280,9 @@ class DynamicBatcher:
         others_wait = len(groups) > 1
         order = sorted(groups.items(), key=_by_age) if others_wait else groups.items()
         now_ns = _clock_ns()
-        enough = self._runner.enough(self.queue.rows)
         until_ns = 0
         for key, group in order:
+            enough = self._runner.enough(self.queue.rows, next(group.sizes()))
             decision = self.policy.decide(
                 group.sizes(), group.oldest_arrival_ns, now_ns, others_wait, enough
             )

@@ -56,13 +56,16 @@ class RunTimeEstimate:
         nearest = max(self._run_ns)
         return self._run_ns[nearest] * float(2 ** (bucket - nearest))
 
-    def enough_rows(self, least_ns: int) -> int | None:
-        """The smallest power of two that runs for `least_ns` and gains little when doubled.
+    def enough_rows(self, least_ns: int, first: int = 1) -> int | None:
+        """The smallest power of two that runs for `least_ns` and gains little when doubled, or a
+        request of `first` rows, which cannot be cut.
 
         A size of which nothing is known is the next to be tried; None while that is the first.
         """
-        bucket = 1
-        while (run_ns := self._exact_ns.get(bucket)) is not None:
+        # Of requests that are no power of two, no batch is one: there, what is near has to do.
+        known = self._run_ns if first & (first - 1) else self._exact_ns
+        bucket = first.bit_length()
+        while (run_ns := known.get(bucket)) is not None:
             doubled_ns = self._exact_ns.get(bucket + 1, 0.0)
             if run_ns >= least_ns and doubled_ns > self.GAIN * 2 * run_ns:
                 break

@@ -48,6 +48,12 @@ class BatchPolicy:
         """Whether the configuration says how batches are formed, beyond their largest size."""
         return bool(self.preferred_batch_size or self.max_queue_delay_ns)
 
+    def limit(self, enough: int) -> int:
+        """The most rows that go together, of which `enough` (0: any number) are worth it."""
+        if 0 < enough < self.max_batch_size and not self.explicit:
+            return enough
+        return max(1, self.max_batch_size)
+
     def decide(
         self,
         sizes: Iterable[int],
@@ -65,9 +71,7 @@ class BatchPolicy:
         """
         if self.max_batch_size <= 0:
             return Close(1, "unbatched")
-        limit = self.max_batch_size
-        if 0 < enough < limit and not self.explicit:
-            limit = enough
+        limit = self.limit(enough)
         count = rows = preferred_count = 0
         full = False
         for size in sizes:

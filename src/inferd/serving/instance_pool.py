@@ -31,6 +31,11 @@ INLINE_LIMIT_NS = 500_000
 ENOUGH_NS = 20_000_000
 """A batch that runs for so long has made what a batch costs besides running invisible."""
 
+AHEAD_LIMIT_NS = 5_000_000
+"""While a batch runs for less, the next full one is handed over already: a thread that waits to be
+told takes some hundred microseconds. For longer ones that is nothing, and until then who waits may
+still leave."""
+
 HELD_LIMIT_NS = 50_000_000
 """A run that held it for longer than this was the model's last."""
 
@@ -68,20 +73,39 @@ class InstancePool:
         """Whether an instance is free, or a lane where lanes run."""
         return bool(self._free) and (bool(self._free_lanes) or not self._lanes)
 
-    def enough(self, waiting: int) -> int:
+    def available_ahead(self, rows: int) -> bool:
+        """Whether a full batch may wait where one runs; see BatchRunner."""
+        estimate = self._lane_estimate if self._lanes else self._estimate
+        return estimate.predict(rows) <= AHEAD_LIMIT_NS and self._first_to_end() is not None
+
+    def _first_to_end(self) -> ModelInstance | None:
+        """One that is busy with its only batch. Where there are lanes, it is one of them: all cores
+        together would not become free for them otherwise."""
+        for instance in self._lanes or self._instances:
+            thread = self._threads.get(id(instance))
+            if thread is not None and thread.pending == 1:
+                return instance
+        return None
+
+    def enough(self, waiting: int, first: int = 1) -> int:
         """How many of `waiting` rows the next batch should take; see BatchRunner."""
         if not self._steady or self._estimate.predict(waiting) <= INLINE_LIMIT_NS:
             return 0
         if not self._lanes:
-            return self._estimate.enough_rows(ENOUGH_NS) or 0
+            return self._estimate.enough_rows(ENOUGH_NS, first) or 0
         share = -(-waiting // len(self._free_lanes))
         together_ns = self._estimate.predict(waiting)
         if self._all_free() and together_ns <= self._lane_estimate.predict(share):
             return 0
-        return min(share, self._lane_estimate.enough_rows(ENOUGH_NS) or share)
+        return min(share, self._lane_estimate.enough_rows(ENOUGH_NS, first) or share)
 
     def run(self, batch: Batch, done: Done, alone: bool = True) -> None:
-        """Run a batch on a free instance or lane; see BatchRunner."""
+        """Run a batch on a free instance or lane, or behind another; see BatchRunner."""
+        if not self.available():
+            instance = self._first_to_end()
+            assert instance is not None
+            self._hand_over(instance, batch, done)
+            return
         if self._lanes and not (
             alone
             and self._all_free()
@@ -102,6 +126,7 @@ class InstancePool:
         thread = self._threads.get(id(instance))
         if thread is None:
             thread = self._threads[id(instance)] = _InstanceThread(instance, self._name)
+        thread.pending += 1
         thread.jobs.put((batch, done, self))
 
     def runs_now(self, rows: int) -> bool:
@@ -174,12 +199,14 @@ class InstancePool:
     def _finish(
         self, instance: ModelInstance, batch: Batch, result: BatchResult, done: Done
     ) -> None:
+        self._threads[id(instance)].pending -= 1
         self._release(instance, batch, result)
         done(batch, result)
 
     def _release(self, instance: ModelInstance, batch: Batch, result: BatchResult) -> None:
         lane = instance in self._lanes
-        if self._instances:  # not closed meanwhile
+        thread = self._threads.get(id(instance))
+        if self._instances and not (thread and thread.pending):  # not closed meanwhile
             (self._free_lanes if lane else self._free).append(instance)
         if result.error is None:
             (self._lane_estimate if lane else self._estimate).observe(
@@ -193,6 +220,8 @@ class _InstanceThread(threading.Thread):
     def __init__(self, instance: ModelInstance, name: str) -> None:
         super().__init__(name=f"inferd-{name}", daemon=True)
         self.jobs: queue.SimpleQueue[tuple[Batch, Done, InstancePool] | None] = queue.SimpleQueue()
+        self.pending = 0
+        """Batches that it has and has not answered; the loop's to count."""
         self._instance = instance
         self.start()
 
@@ -205,7 +234,7 @@ class _InstanceThread(threading.Thread):
 
 def merge_and_execute(instance: ModelInstance, batch: Batch) -> BatchResult:
     """Merge, run, time."""
-    start_ns = _clock_ns()
+    start_ns = batch.start_ns = _clock_ns()
     try:
         inputs = batch.merge()
     except Exception as error:  # memory, most likely: smaller batches may still do

@@ -168,7 +168,11 @@ class WorkerPool:
         """See BatchRunner."""
         return not self._secluded and self._room(self.concurrency) is not None
 
-    def enough(self, waiting: int) -> int:
+    def available_ahead(self, rows: int) -> bool:
+        """No: what a worker has when it ends is all under suspicion; see BatchRunner."""
+        return False
+
+    def enough(self, waiting: int, first: int = 1) -> int:
         """See BatchRunner: with several workers free, each gets its share."""
         free = sum(seat.ready and not seat.jobs for seat in self._seats)
         return -(-waiting // free) if free > 1 and self.concurrency == 1 else 0
