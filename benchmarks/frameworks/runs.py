@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
+Rows = NDArray[np.floating[Any]]
 Run = Callable[[Rows], NDArray[Any]]
 
 
