@@ -5,6 +5,7 @@ It blocks, so it is called off the loop.
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
 from inferd.errors import ConfigError, InferdError
 from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
-from inferd.serving.instance_pool import InstancePool
+from inferd.serving.instance_pool import ENOUGH_NS, InstancePool
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES
 from inferd.types.tensor import Array, TensorSpec
@@ -28,6 +29,9 @@ WARMUP_LIMIT_NS = 200_000_000
 
 LANES_FROM_NS = 2_000_000
 """A model whose single row takes less gains little from lanes."""
+
+TRIAL_LIMIT_NS = 50_000_000
+"""How long a run need not be longer than to try lanes with."""
 
 _clock_ns = time.perf_counter_ns
 
@@ -59,6 +63,9 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             lanes.extend(model.create_lanes())
             for lane in lanes:
                 _warm_up(lane, spec, model.description, lane_estimate)
+            if lanes and not _lanes_gain(instances[0], lanes, spec, model.description, estimate):
+                while lanes:
+                    lanes.pop().close()
         description = model.description
         pool = InstancePool(
             instances,
@@ -92,6 +99,43 @@ def _gains_from_lanes(
     instances run side by side anyhow."""
     row_ns = estimate.predict(1)
     return description.steady and instances == 1 and LANES_FROM_NS <= row_ns < float("inf")
+
+
+def _lanes_gain(
+    instance: ModelInstance,
+    lanes: list[ModelInstance],
+    spec: LoadSpec,
+    description: ModelDescription,
+    estimate: RunTimeEstimate,
+) -> bool:
+    """Whether lanes side by side get at least as much done as all cores with one batch after the
+    other, at a size that is worth running; True where made-up rows cannot tell."""
+    if spec.config.model_warmup or description.has_effects:
+        return True
+    batched = description.max_batch_size > 0
+    rows, best_ns = 1, float("inf")
+    try:
+        while True:
+            inputs = [_zeros(s, rows, batched) for s in description.inputs]
+            wide_ns = min(_timed_run(instance, inputs, rows, estimate) for _ in range(2))
+            gains = wide_ns / rows <= RunTimeEstimate.GAIN * best_ns
+            best_ns = wide_ns / rows
+            if wide_ns >= ENOUGH_NS and (not gains or wide_ns >= TRIAL_LIMIT_NS):
+                break
+            if 2 * rows > description.max_batch_size:
+                break
+            rows *= 2
+        with ThreadPoolExecutor(len(lanes)) as threads:
+
+            def together() -> int:
+                start_ns = _clock_ns()
+                list(threads.map(lambda lane: lane.run(inputs), lanes))
+                return _clock_ns() - start_ns
+
+            lanes_ns = min(together() for _ in range(2))
+    except InferdError:
+        return True
+    return len(lanes) * wide_ns >= lanes_ns
 
 
 def _check_batching(config: ModelConfig, description: ModelDescription) -> None:
@@ -134,10 +178,12 @@ def _warm_up(
 
 def _timed_run(
     instance: ModelInstance, inputs: list[Array], rows: int, estimate: RunTimeEstimate
-) -> None:
+) -> int:
     start_ns = _clock_ns()
     instance.run(inputs)
-    estimate.observe(rows, _clock_ns() - start_ns)
+    run_ns = _clock_ns() - start_ns
+    estimate.observe(rows, run_ns)
+    return run_ns
 
 
 def _zeros(spec: TensorSpec, rows: int, batched: bool) -> Array:
