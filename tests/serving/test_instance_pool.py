@@ -307,6 +307,10 @@ async def test_nothing_waits_behind_a_long_run_nor_behind_all_cores_where_there_
     long.instances[0].gate.clear()
     long.run(1)
     assert not long.pool.available_ahead(1)
+    unsteady = Pool(2 * MS, steady=False)
+    unsteady.instances[0].gate.clear()
+    unsteady.run(1)
+    assert not unsteady.pool.available_ahead(1)
     laned = Pool(2 * MS, lanes=2, lane_ns=3 * MS)
     laned.instances[0].gate.clear()
     laned.run(1)
@@ -327,7 +331,7 @@ async def test_nothing_waits_behind_a_long_run_nor_behind_all_cores_where_there_
     await laned.results(5)
     assert [len(lane.threads) for lane in laned.lanes] == [2, 2]
     assert laned.pool.available()
-    for pool in (long, laned):
+    for pool in (long, unsteady, laned):
         await pool.close()
 
 

@@ -75,6 +75,8 @@ class InstancePool:
 
     def available_ahead(self, rows: int) -> bool:
         """Whether a full batch may wait where one runs; see BatchRunner."""
+        if not self._steady:  # what runs may take any time
+            return False
         estimate = self._lane_estimate if self._lanes else self._estimate
         return estimate.predict(rows) <= AHEAD_LIMIT_NS and self._first_to_end() is not None
 
