@@ -101,7 +101,8 @@ class RunningServer:
         self.port = int(announced[2])
 
     def _announced(self) -> "re.Match[str] | None":
-        assert self.process.poll() is None, f"the server has exited:\n{self.log}"
+        ended = self.process.poll()
+        assert ended is None, f"the server has exited with {ended}:\n{self.log}"
         return _URL.search(self.log)
 
     @property
