@@ -33,12 +33,23 @@ class ClockedLoop(asyncio.SelectorEventLoop):
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test on a ClockedLoop of its own."""
+    """Run an async test on a ClockedLoop of its own; what a callback raises fails it, unless the
+    test has a handler of its own."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
+        raised: list[BaseException] = []
+
+        def hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            loop.default_exception_handler(context)
+            if "handle" in context and "exception" in context:
+                raised.append(context["exception"])
+
         with asyncio.Runner(loop_factory=ClockedLoop) as runner:
+            runner.get_loop().set_exception_handler(hear)
             runner.run(test(*args, **kwargs))
+        if raised:
+            raise raised[0]
 
     return run
 

@@ -189,7 +189,8 @@ class ServerProcess:
         return self.process.wait(timeout_s)
 
     def stop(self) -> int:
-        """End it, by force if it must be; the exit status."""
+        """End it, by force if it must be; the exit status. Nothing may have been raised where
+        nobody catches it."""
         if self.process.poll() is None:
             self.terminate()
             try:
@@ -197,6 +198,9 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        log = self.log_text()
+        start = log.find("Exception in callback")
+        assert start < 0, log[start : start + 3000]
         return self.process.returncode
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from batching.requests import queued
+from batching.requests import client, queued
 from fakes import FakeInstance, clock, on_loop, rows_of, turns
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
@@ -382,6 +382,30 @@ async def test_while_a_lane_runs_all_cores_are_not_given_to_another() -> None:
     pool.lanes[1].gate.set()
     await pool.results(2)
     assert pool.instances[0].threads == []
+    await pool.close()
+
+
+@on_loop
+async def test_a_queue_in_front_of_busy_lanes_hands_over_full_batches_only() -> None:
+    pool = Pool(4 * MS, lanes=2, lane_ns=3 * MS)
+    for lane in pool.lanes:
+        lane.gate.clear()
+    asking = client(pool.pool, max_batch_size=4)
+    for rows in (4, 4):
+        asking.send(rows)
+    await turns(2)
+    assert not pool.pool.available()
+    asking.send(3)
+    await turns(2)
+    assert asking.batcher.queue.rows == 3, "one more may come"
+    asking.send(1)
+    await turns(2)
+    assert asking.batcher.queue.rows == 0
+    for lane in pool.lanes:
+        lane.gate.set()
+    await asking.batcher.drain()
+    assert all(asking.has_own_rows(number) for number in range(4))
+    assert [len(lane.threads) for lane in pool.lanes] in ([2, 1], [1, 2])
     await pool.close()
 
 

@@ -95,11 +95,14 @@ class InstancePool:
             return 0
         if not self._lanes:
             return self._estimate.enough_rows(ENOUGH_NS, first) or 0
+        enough = self._lane_estimate.enough_rows(ENOUGH_NS, first)
+        if not self._free_lanes:  # what goes ahead is for one of them
+            return enough or 0
         share = -(-waiting // len(self._free_lanes))
         together_ns = self._estimate.predict(waiting)
         if self._all_free() and together_ns <= self._lane_estimate.predict(share):
             return 0
-        return min(share, self._lane_estimate.enough_rows(ENOUGH_NS, first) or share)
+        return min(share, enough or share)
 
     def run(self, batch: Batch, done: Done, alone: bool = True) -> None:
         """Run a batch on a free instance or lane, or behind another; see BatchRunner."""
