@@ -179,6 +179,14 @@ def test_what_does_not_fit_is_refused_by_its_path(annotation: Any, array: Any, w
     assert words in refused(annotation, array)
 
 
+def test_rows_of_texts_are_not_taken_for_texts() -> None:
+    batch = np.full((2, 2), b"a", object)
+    (outcome,) = run(taking(list[str], max_batch_size=4), batch, rows=[2])
+    assert "argument 'x': expected str, got an array of shape [2]" in failure(
+        outcome, InvalidRequest
+    )
+
+
 def test_a_deep_json_is_refused() -> None:
     assert "argument 'x': expected JSON" in refused(Any, texts("[" * 100_000))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from inferd.sdk.array_kind import array_schema
 from inferd.sdk.dtypes import datatype_of, is_array, numpy_scalar
-from inferd.sdk.image import decode_image, encode_image, is_image_class
+from inferd.sdk.image import IMAGE_SCHEMA, decode_image, encode_image, is_image_class
 from inferd.sdk.kinds import Kind, to_bytes, to_json_value
 from inferd.sdk.mismatch import Mismatch, from_msgspec, type_name
 from inferd.types.signature import Form
@@ -118,7 +118,7 @@ def _schema(annotation: Any) -> dict[str, Any]:
     if is_array(annotation):
         return array_schema(datatype_of(numpy_scalar(annotation)), None)
     if is_image_class(annotation):
-        return {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"}
+        return dict(IMAGE_SCHEMA)
     raise TypeError(f"{annotation} has no JSON form")
 
 

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError, Unsupported
 from inferd.sdk.ask import Arrays
@@ -12,9 +11,6 @@ from inferd.sdk.call import Call, Outcome
 from inferd.sdk.model import Model
 from inferd.types.signature import Signature
 from inferd.types.tensor import Array
-
-if TYPE_CHECKING:
-    pass
 
 
 class LocalAsk:

@@ -99,8 +99,8 @@ class Run:
             except Mismatch as error:
                 if slot.layout == "item":
                     bad.setdefault(0, InvalidRequest(error.of("argument", slot.name)))
-                else:
-                    _bad_rows(slot, array, bad)
+                elif not _bad_rows(slot, array, bad):  # no row is to blame
+                    raise InvalidRequest(error.of("argument", slot.name)) from None
         return bad
 
     def _leave_out(self, slot: Slot, rows: int) -> None:
@@ -119,9 +119,13 @@ class Run:
         return list(chain.from_iterable(repeat(each[n], self._rows[n]) for n in self.alive))
 
 
-def _bad_rows(slot: Slot, array: Array, bad: dict[int, InferdError]) -> None:
+def _bad_rows(slot: Slot, array: Array, bad: dict[int, InferdError]) -> bool:
+    """Tell which rows are wrong by themselves; whether any is."""
+    found = False
     for row in range(array.shape[0]):
         try:
             slot.decode(array[row : row + 1])
         except Mismatch as error:
             bad.setdefault(row, InvalidRequest(error.of("argument", slot.name)))
+            found = True
+    return found

@@ -49,6 +49,10 @@ class Slot:
         if self.layout == "list":
             if not array.ndim:
                 raise Mismatch(f"expected a batch of {kind.expects}, got one")
+            if array.ndim > 1 and not isinstance(kind, ArrayKind):
+                raise Mismatch(
+                    f"expected {kind.expects}, got an array of shape {list(array.shape[1:])}"
+                )
             return kind.decode_many(array)
         return self._decode_item(array)
 
