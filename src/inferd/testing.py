@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from inferd.repository.layout import scan
 from inferd.sdk.model import Model
 
 START_S: Final = 120.0
@@ -36,7 +37,7 @@ class ServerFailed(AssertionError):
 
 
 class TestServer:
-    """A server that runs; `models` are the names of those it was started for."""
+    """A server that runs; `models` are the names of all it was started for."""
 
     __test__ = False  # to pytest: no tests in here
 
@@ -123,7 +124,7 @@ def serve(*models: type[Model] | str | Path, options: tuple[str, ...] = ()) -> I
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
-    server = TestServer(process, tuple(_name(model) for model in models))
+    server = TestServer(process, tuple(name for model in models for name in _names(model)))
     try:
         server.wait()
         yield server
@@ -137,11 +138,9 @@ def _path(model: type[Model] | str | Path) -> str:
     return str(model)
 
 
-def _name(model: type[Model] | str | Path) -> str:
-    if isinstance(model, type):
-        return model.options.name
-    name, _, path = str(model).rpartition("=")
-    return name or Path(path).stem
+def _names(model: type[Model] | str | Path) -> list[str]:
+    """As the server will name what a path holds, in its order."""
+    return [model.options.name] if isinstance(model, type) else list(scan([Path(model)]))
 
 
 def _whole(response: HTTPResponse) -> bytes:

@@ -121,18 +121,21 @@ class CallCodec:
         return [_batch(entry, value, rows) for entry, value in given], False
 
     def _decode_lenient(self, body: bytes, error: Exception) -> Any:
+        what = "the body is not JSON"
         if b"NaN" in body or b"Infinity" in body:
             try:
                 document = json.loads(body)
                 if b"\\u" in body:
                     json.dumps(document, ensure_ascii=False).encode()  # half a character is none
-            except (ValueError, RecursionError):
-                pass  # not that either: the strict parser's error, raised below, says more
+            except UnicodeEncodeError:
+                what, error = "the body is not text", ValueError("half of a surrogate pair")
+            except (ValueError, RecursionError) as found:
+                error = found  # the strict one stopped at what is allowed here
             else:
                 for name in self._raw if isinstance(document, dict) else ():
                     _refuse_nan(name, document.get(name))
                 return document
-        what = "the body is empty" if not body.strip() else f"the body is not JSON: {error}"
+        what = f"{what}: {error}" if body.strip() else "the body is empty"
         raise InvalidRequest(f"{what}; expected a JSON object of named arguments") from error
 
     def _missing(self, argument: Argument, arguments: Arguments) -> str:

@@ -21,6 +21,7 @@ from inferd.protocols.http.oip.routes import OipRoutes, json_response
 from inferd.protocols.http.openai.errors import openai_error_body
 from inferd.protocols.http.openai.routes import PREFIXES, OpenAIRoutes
 from inferd.protocols.http.openapi import openapi_document
+from inferd.protocols.http.origin import CROSS_SITE, cross_site
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http.texts.routes import TextRoutes
@@ -82,9 +83,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
         404: f"no such path: {path}; /docs lists what there is",
         405: f"{request.method} is not allowed on {path}",
     }.get(error.status_code, error.detail)
-    openai = path.startswith(PREFIXES)
-    body = openai_error_body(InvalidRequest(message)) if openai else error_body(message)
+    body = _error_body(path, message)
     return Response(body, error.status_code, error.headers, media_type="application/json")
+
+
+def _error_body(path: str, message: str) -> bytes:
+    """In the words of the protocol whose path it is."""
+    if path.startswith(PREFIXES):
+        return openai_error_body(InvalidRequest(message))
+    return error_body(message)
+
+
+_READS = (b"GET", b"HEAD", b"OPTIONS")
 
 
 class DirectRoute(Protocol):
@@ -106,15 +116,27 @@ class RequestRouter:
         self._mounts = mounts
 
     def __call__(self, head: RequestHead) -> Handler:
-        """A Route."""
+        """A Route. What only reads may be asked by the page of any site: browsers keep the answer
+        from it."""
+        if head.method not in _READS and cross_site(head.fields):
+            return self._start_foreign
         for route in self._direct:
             handler = route.handler(head)
             if handler is not None:
                 return handler
         return self._start_asgi
 
+    def _start_foreign(self, connection: HttpConnection, request: HttpRequest) -> Exchange | None:
+        mounted = self._start_mounted(connection, request)  # which may know whom it lets in
+        if mounted is None:
+            connection.respond(403, _error_body(request.head.target.decode("latin-1"), CROSS_SITE))
+        return mounted
+
+    def _start_mounted(self, connection: HttpConnection, request: HttpRequest) -> Exchange | None:
+        return self._mounts.start(connection, request) if self._mounts is not None else None
+
     def _start_asgi(self, connection: HttpConnection, request: HttpRequest) -> Exchange:
-        mounted = self._mounts.start(connection, request) if self._mounts is not None else None
+        mounted = self._start_mounted(connection, request)
         if mounted is not None:
             return mounted
         sent = request.head.fields.get(b"x-request-id")

@@ -21,7 +21,7 @@ import orjson
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError
 from inferd.protocols.depth import MAX_DEPTH
-from inferd.protocols.http.compression import MIN_COMPRESS_BYTES, choose_encoding, compress
+from inferd.protocols.http.compression import answer_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
 from inferd.protocols.http.request import HttpRequest
 from inferd.protocols.http.request_id import request_id
@@ -255,14 +255,12 @@ def _answer_all(form: RiderForm, group: list[Rider], outputs: list[Array]) -> No
 def _answer(connection: HttpConnection, request: HttpRequest, body: bytes) -> None:
     fields = request.head.fields
     identity = request_id(fields.get(b"x-request-id"))
-    accept = fields.get(b"accept-encoding")
-    if accept is not None and len(body) >= MIN_COMPRESS_BYTES:
-        encoding = choose_encoding(accept)
-        if encoding:
-            headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
-            connection.respond(200, compress(body, encoding), headers=headers)
-            return
-    connection.respond_tensors(body, identity)
+    encoding = answer_encoding(fields.get(b"accept-encoding"), len(body))
+    if not encoding:
+        connection.respond_tensors(body, identity)
+        return
+    headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
+    connection.respond(200, compress(body, encoding), headers=headers)
 
 
 def row_texts(output: Array) -> list[bytes]:

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from inferd.errors import BackendError, InferdError
+from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.http.connection import BODILESS, HttpConnection
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
@@ -96,8 +97,7 @@ class MountExchange:
         except InferdError as error:
             self._fail(error, visit is not None and visit.lost)
         except Exception as error:
-            _log.exception("request failed", extra={"request_id": self._identity.decode()})
-            self._fail(InferdError(f"internal error: {type(error).__name__}"), False)
+            self._fail(internal_error(_log, error, self._identity), False)
 
     async def _forward(self, visit: Visit) -> None:
         head = await visit.head()
@@ -133,13 +133,11 @@ class MountExchange:
         self._connection.write(data)
 
     def _fail(self, error: InferdError, lost: bool) -> None:
-        status = STATUS_OF[error.code]
-        if status >= 500 and error.code != "overloaded":
-            extra = {"request_id": self._identity.decode(), "error": str(error)}
-            _log.error("a visit to a model's app failed", extra=extra)
+        log_fault(_log, error, self._identity)
         if self._begun:
             self._connection.abort()
             return
+        status = STATUS_OF[error.code]
         if error.code == "timeout":
             status = 504
         elif lost and error.code == "backend":

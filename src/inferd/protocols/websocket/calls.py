@@ -15,6 +15,7 @@ import numpy as np
 
 from inferd.errors import InferdError, InvalidRequest, Overloaded
 from inferd.protocols.call.codec import codec_of
+from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.websocket.messages import (
     MessageId,
     binary_id_in,
@@ -144,8 +145,7 @@ class WebSocketCalls:
             except InferdError as error:
                 self._refuse(data, binary, error)
             except Exception as error:
-                _log.exception("call failed")
-                self._refuse(data, binary, _internal(error))
+                self._refuse(data, binary, internal_error(_log, error))
             self._sender.hold(False)
             self._go_on()
             self._rest()
@@ -203,7 +203,7 @@ class WebSocketCalls:
         except _NoRoom as error:
             self._sender.send(error_message(id, str(error)), False)
         except InferdError as error:
-            self._end(id, error_message(id, str(error)))
+            self._fail(id, error)
 
     def _check_room(self, id: MessageId) -> None:
         if id in self._in_flight:
@@ -232,7 +232,9 @@ class WebSocketCalls:
                 return
             except InvalidRequest as error:
                 result = error
-        self._end(parsed.id, error_message(parsed.id, str(result)))
+            except Exception as error:
+                result = internal_error(_log, error)
+        self._fail(parsed.id, result)
 
     async def _stream(self, parsed: _Parsed) -> None:
         id = parsed.id
@@ -242,12 +244,15 @@ class WebSocketCalls:
                     self._sender.send(*parsed.encode(response))
                     await self._sender.drained()
         except InferdError as error:
-            self._end(id, error_message(id, str(error)))
+            self._fail(id, error)
         except Exception as error:
-            _log.exception("call failed")
-            self._end(id, error_message(id, str(_internal(error))))
+            self._fail(id, internal_error(_log, error))
         else:
             self._end(id, done_message(id))
+
+    def _fail(self, id: MessageId, error: InferdError) -> None:
+        log_fault(_log, error)
+        self._end(id, error_message(id, str(error)))
 
     def _end(self, id: MessageId, last: bytes, binary: bool = False) -> None:
         """Send the last message of a call."""
@@ -263,7 +268,3 @@ class WebSocketCalls:
 
 class _NoRoom(Overloaded):
     """A call that never began, under an id that may belong to another."""
-
-
-def _internal(error: Exception) -> InferdError:
-    return InferdError(f"internal error: {type(error).__name__}")

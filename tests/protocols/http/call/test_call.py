@@ -129,23 +129,6 @@ def test_a_model_that_cannot_says_so(server: RunningServer) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
-def test_a_page_of_another_site_may_not_call(server: RunningServer, origin: str) -> None:
-    for kind in ("text/plain", "application/json", "multipart/form-data; boundary=b"):
-        headers = {"Origin": origin, "Content-Type": kind}
-        answer = server.post("/models/mlp", {"x": X.tolist()}, headers)
-        assert answer.status == 403
-        assert "page of another site" in answer.error
-
-
-def test_a_page_of_the_same_host_may(server: RunningServer) -> None:
-    for headers in (
-        {"Origin": server.url},
-        {"Origin": "https://proxy.example", "X-Forwarded-Host": "proxy.example"},
-    ):
-        assert server.post("/models/mlp", {"x": X.tolist()}, headers).status == 200
-
-
 # -- what describes them ---------------------------------------------------------------------------
 
 

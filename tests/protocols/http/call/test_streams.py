@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fakes import clock, on_loop
-from inferd.protocols.http.call.stream import PING_S
+from inferd.protocols.http.event_stream import PING_S
 from protocols.streaming import StreamingServer, until
 
 X = [1.0, 2.0, 3.0, 4.0]

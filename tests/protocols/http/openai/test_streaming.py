@@ -2,7 +2,7 @@ import asyncio
 from typing import Any
 
 from fakes import clock
-from inferd.protocols.http.openai.exchange import PING_S
+from inferd.protocols.http.event_stream import PING_S
 from protocols.http.openai.toy import NAME, Toy, error_of, events, strict, with_toy
 
 PATH = "/v1/completions"

@@ -106,7 +106,7 @@ async def test_a_query_that_must_not_be_cut_is_refused(texts: Texts) -> None:
         ({"query": "a", "documents": [{"text": 3}]}, "documents", "documents[0].text must be"),
         ({"query": "a", "documents": [{}]}, "documents", "documents[0].text must be a text"),
         ({"query": "a", "documents": ["a"] * 2049}, "documents", "at most 2048"),
-        ({"query": "a", "documents": ["a"], "top_n": -1}, "top_n", "1 or more"),
+        ({"query": "a", "documents": ["a"], "top_n": -1}, "top_n", "0 or more"),
         ({"query": "a", "documents": ["a"], "rank_fields": ["title"]}, "rank_fields", "['text']"),
         ({"query": "a", "texts": ["a"], "truncation_direction": "Left"}, "truncation_direction",
          "Right"),

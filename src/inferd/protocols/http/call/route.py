@@ -13,20 +13,21 @@ import numpy as np
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.call.codec import CallCodec, codec_of
+from inferd.protocols.faults import internal_error
+from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.call.body import Decoded, decode_call
 from inferd.protocols.http.call.riders import call_riders
 from inferd.protocols.http.call.stream import StreamedCall
 from inferd.protocols.http.compression import (
-    MIN_COMPRESS_BYTES,
-    choose_encoding,
-    compress,
+    OFFLOAD_BYTES,
+    answer_encoding,
+    compress_for,
     decompress,
 )
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
-from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.express import ExpressLanes
-from inferd.protocols.http.origin import CROSS_SITE, cross_site
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
 from inferd.serving.data_plane import DataPlane
@@ -36,9 +37,6 @@ _log = logging.getLogger("inferd.http")
 
 _PATH = re.compile(rb"/models/([^/?]+)(?:/versions/([^/?]+))?(?:/(explain))?(?:\?.*)?")
 _ASGI = (b"GET", b"HEAD")
-
-OFFLOAD_BYTES = 256 * 1024
-"""Bodies larger than this are decoded, and answers larger than this compressed, on a thread."""
 
 SESSION_HEADER = b"x-session-id"
 
@@ -60,8 +58,6 @@ class CallRoute:
             return None
         if head.method != b"POST":
             return _not_post
-        if cross_site(head.fields):
-            return _refuse_cross_site
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
         if found[3] is None and _is_plain(head):
@@ -77,7 +73,8 @@ class CallRoute:
             served = self.plane.served(name, version)
             codec = codec_of(served, method)
         except InferdError as error:
-            answer_error(connection, request, error)
+            identity = request_id(request.head.fields.get(b"x-request-id"))
+            answer_error(connection, request, error, identity)
             return None
         call = Call(self, connection, request, name, version, method, codec)
         if codec.signature.streams:
@@ -96,27 +93,6 @@ def _is_plain(head: RequestHead) -> bool:
 def _not_post(connection: HttpConnection, request: HttpRequest) -> None:
     body = error_body("a model is called with POST, and described by GET")
     connection.respond(405, body, headers=[(b"allow", b"GET, HEAD, POST")])
-
-
-def _refuse_cross_site(connection: HttpConnection, request: HttpRequest) -> None:
-    connection.respond(403, error_body(CROSS_SITE))
-
-
-def answer_error(connection: HttpConnection, request: HttpRequest, error: InferdError) -> None:
-    """Send an error in the Open Inference Protocol's shape and with its status."""
-    fields = request.head.fields
-    status, identity = STATUS_OF[error.code], request_id(fields.get(b"x-request-id"))
-    if status == 500:
-        extra = {"request_id": identity.decode(), "error": str(error)}
-        _log.error("call failed", extra=extra)
-    headers = [(b"x-request-id", identity), *error_headers(error)]
-    if error.code == "unsupported" and b"content-encoding" in fields:
-        headers.append((b"accept-encoding", b"gzip, deflate"))
-    connection.respond(status, error_body(str(error)), headers=headers)
-
-
-def _internal(error: Exception) -> InferdError:
-    return InferdError(f"internal error: {type(error).__name__}")
 
 
 class Call:
@@ -208,8 +184,7 @@ class Call:
             except InferdError as error:
                 self.answer(error)
             except Exception as error:
-                _log.exception("call failed", extra={"request_id": self.identity.decode()})
-                self.answer(_internal(error))
+                self.answer(internal_error(_log, error, self.identity))
 
         loop = asyncio.get_running_loop()
         loop.run_in_executor(None, self.decode_quietly).add_done_callback(done)
@@ -226,28 +201,21 @@ class Call:
             return
         if isinstance(result, InferenceResponse):
             try:
-                body = self.encode(result)
+                self.send(self.encode(result))
+                return
             except InvalidRequest as error:
-                answer_error(self.connection, self.request, error)
+                result = error
             except Exception as error:
-                _log.exception("call failed", extra={"request_id": self.identity.decode()})
-                answer_error(self.connection, self.request, _internal(error))
-            else:
-                self.send(body)
-        else:
-            answer_error(self.connection, self.request, result)
+                result = internal_error(_log, error, self.identity)
+        answer_error(self.connection, self.request, result, self.identity)
 
     def send(self, body: bytes) -> None:
         """Send JSON, compressed where that is wanted and worth it."""
-        accept = self.request.head.fields.get(b"accept-encoding")
-        encoding = choose_encoding(accept) if accept and len(body) >= MIN_COMPRESS_BYTES else ""
-        if not encoding:
-            self.connection.respond_tensors(body, self.identity)
-        elif len(body) <= OFFLOAD_BYTES:
-            self._send_compressed(encoding, compress(body, encoding))
+        encoding = answer_encoding(self.request.head.fields.get(b"accept-encoding"), len(body))
+        if encoding:
+            compress_for(lambda small: self._send_compressed(encoding, small), body, encoding)
         else:
-            work = asyncio.get_running_loop().run_in_executor(None, compress, body, encoding)
-            work.add_done_callback(lambda done: self._send_compressed(encoding, done.result()))
+            self.connection.respond_tensors(body, self.identity)
 
     def _send_compressed(self, encoding: str, body: bytes) -> None:
         if not self._gone:

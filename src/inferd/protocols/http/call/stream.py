@@ -12,8 +12,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError
+from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.http.errors import error_body
-from inferd.protocols.http.request import Headers
+from inferd.protocols.http.event_stream import EventStream
 from inferd.types.inference import InferenceResponse
 
 if TYPE_CHECKING:
@@ -21,24 +22,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("inferd.http")
 
-PING_S = 10.0
-"""How long a stream may be silent: proxies end connections on which nothing comes."""
-
-_PING = b": still working\n\n"
 _DONE = b"event: done\ndata: {}\n\n"
-_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class StreamedCall:
     """One call being answered; an Exchange."""
 
-    __slots__ = ("_begun", "_call", "_silent", "_task", "_timer")
+    __slots__ = ("_call", "_events", "_task")
 
     def __init__(self, call: "Call") -> None:
         self._call = call
-        self._begun = False
-        self._silent = True
-        self._timer: asyncio.TimerHandle | None = None
+        self._events = EventStream(call.connection, lambda: [(b"x-request-id", call.identity)])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
@@ -55,11 +49,9 @@ class StreamedCall:
         except InferdError as error:
             self._fail(error)
         except Exception as error:
-            _log.exception("call failed", extra={"request_id": self._call.identity.decode()})
-            self._fail(InferdError(f"internal error: {type(error).__name__}"))
+            self._fail(internal_error(_log, error, self._call.identity))
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._events.close()
 
     async def _open(self) -> AsyncGenerator[InferenceResponse, None]:
         """Decode, and open the model's stream."""
@@ -80,46 +72,19 @@ class StreamedCall:
     async def _stream(self) -> None:
         call = self._call
         async with aclosing(await self._open()) as stream:
-            self._arm()
+            self._events.arm()
             async for response in stream:
-                self._send(b"data: %b\n\n" % call.encode(response))
+                self._events.send(b"data: %b\n\n" % call.encode(response))
                 await call.connection.drained()
-        self._end(_DONE)
-
-    # -- events ----------------------------------------------------------------------------------
-
-    def _send(self, data: bytes) -> None:
-        """Send events; the first take the answer's head with them."""
-        self._silent = False
-        connection = self._call.connection
-        frame = b"%x\r\n%b\r\n" % (len(data), data)
-        if not self._begun:
-            self._begun = True
-            kind = b"text/event-stream; charset=utf-8"
-            headers = [(b"x-request-id", self._call.identity), *_STREAM_HEADERS]
-            frame = connection.head(200, headers, kind, None) + frame
-        connection.write(frame)
-
-    def _end(self, data: bytes) -> None:
-        self._send(data)
-        self._call.connection.write(b"0\r\n\r\n")
-        self._call.connection.finish(200)
-
-    def _arm(self) -> None:
-        self._silent = True
-        self._timer = asyncio.get_running_loop().call_later(PING_S, self._ping)
-
-    def _ping(self) -> None:
-        if self._silent:
-            self._send(_PING)
-        self._arm()
+        self._events.end(_DONE)
 
     def _fail(self, error: InferdError) -> None:
-        if self._begun:
-            if not self._call.connection.closed:
-                self._end(b"event: error\ndata: %b\n\n" % error_body(str(error)))
+        call = self._call
+        if self._events.begun:
+            log_fault(_log, error, call.identity)
+            self._events.end(b"event: error\ndata: %b\n\n" % error_body(str(error)))
         else:
-            self._call.answer(error)
+            call.answer(error)
 
 
 def wants_list(accept: bytes) -> bool:

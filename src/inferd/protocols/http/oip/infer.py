@@ -14,15 +14,17 @@ import numpy as np
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
+from inferd.protocols.faults import internal_error
+from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.compression import (
-    MIN_COMPRESS_BYTES,
-    choose_encoding,
-    compress,
+    OFFLOAD_BYTES,
+    answer_encoding,
+    compress_for,
     decompress,
 )
 from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
-from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.express import ExpressLanes
 from inferd.protocols.http.oip.raw_request import decode_raw
 from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
@@ -36,9 +38,6 @@ from inferd.types.inference import InferenceRequest, InferenceResponse
 _log = logging.getLogger("inferd.http")
 
 _PATH = re.compile(rb"/v2/models/([^/?]+)(?:/versions/([^/?]+))?/infer(?:\?.*)?")
-
-OFFLOAD_BYTES = 256 * 1024
-"""JSON larger than this is decoded, and answers larger than this compressed, on a thread."""
 
 _NOT_EXPRESS = {b"inference-header-content-length", b"content-encoding", DEADLINE_HEADER}
 """Headers that change how a request is read, or how long it may take."""
@@ -161,8 +160,7 @@ class InferExchange:
             except InferdError as error:
                 self.answer(error)
             except Exception as error:
-                _log.exception("request failed", extra={"request_id": self._request_id.decode()})
-                self.answer(InferdError(f"internal error: {type(error).__name__}"))
+                self.answer(internal_error(_log, error, self._request_id))
 
         asyncio.get_running_loop().run_in_executor(None, work).add_done_callback(done)
 
@@ -176,19 +174,21 @@ class InferExchange:
             try:
                 body, length = encode_response(result, self._form or OutputForm())
             except InvalidRequest as error:
-                self._answer_error(error)
-                return
-            accept = self._headers.get(b"accept-encoding")
-            if accept is not None and len(body) >= MIN_COMPRESS_BYTES:
-                encoding = choose_encoding(accept)
+                result = error
+            except Exception as error:
+                result = internal_error(_log, error, self._request_id)
+            else:
+                encoding = answer_encoding(self._headers.get(b"accept-encoding"), len(body))
                 if encoding:
-                    self._answer_compressed(body, length, encoding)
-                    return
-            self._send(body, length)
-        else:
-            self._answer_error(result)
+                    compress_for(lambda small: self._send(small, length, encoding), body, encoding)
+                else:
+                    self._send(body, length)
+                return
+        answer_error(self._connection, self._request, result, self._request_id)
 
     def _send(self, body: bytes, length: int | None, encoding: str = "") -> None:
+        if self._gone:
+            return
         if length is None and not encoding:
             self._connection.respond_tensors(body, self._request_id)
             return
@@ -200,30 +200,6 @@ class InferExchange:
             return
         headers.append((b"inference-header-content-length", b"%d" % length))
         self._connection.respond(200, body, b"application/octet-stream", headers)
-
-    def _answer_error(self, error: InferdError) -> None:
-        status = STATUS_OF[error.code]
-        headers = [(b"x-request-id", self._request_id), *error_headers(error)]
-        if status == 500:
-            _log.error(
-                "inference failed",
-                extra={"request_id": self._request_id.decode(), "error": str(error)},
-            )
-        if error.code == "unsupported" and b"content-encoding" in self._headers:
-            headers.append((b"accept-encoding", b"gzip, deflate"))
-        self._connection.respond(status, error_body(str(error)), headers=headers)
-
-    def _answer_compressed(self, body: bytes, length: int | None, encoding: str) -> None:
-        if len(body) <= OFFLOAD_BYTES:
-            self._send(compress(body, encoding), length, encoding)
-            return
-
-        def done(future: "asyncio.Future[bytes]") -> None:
-            if not self._gone:
-                self._send(future.result(), length, encoding)
-
-        work = asyncio.get_running_loop().run_in_executor(None, compress, body, encoding)
-        work.add_done_callback(done)
 
 
 def _header_length(text: bytes) -> int:

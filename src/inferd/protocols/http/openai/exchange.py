@@ -12,7 +12,9 @@ from contextlib import aclosing
 import orjson
 
 from inferd.errors import InferdError
+from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.http.connection import HttpConnection
+from inferd.protocols.http.event_stream import EventStream
 from inferd.protocols.http.openai.body import decode_body
 from inferd.protocols.http.openai.chat import chat_reply
 from inferd.protocols.http.openai.completions import completion_reply
@@ -35,27 +37,18 @@ from inferd.types.generation import GenerationDelta, GenerationRequest
 _log = logging.getLogger("inferd.http")
 
 
-PING_S = 10.0
-"""How long a stream may be silent: proxies end connections on which nothing comes."""
-
-_PING = b": still working\n\n"
-_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
 class GenerationExchange:
     """One request being answered; an Exchange."""
 
     __slots__ = (
-        "_begun",
         "_connection",
+        "_events",
         "_kind",
         "_max_body_bytes",
         "_plane",
         "_request",
         "_request_id",
-        "_silent",
         "_task",
-        "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -68,9 +61,7 @@ class GenerationExchange:
         self._connection = connection
         self._request = request
         self._request_id = request_id(request.head.fields.get(b"x-request-id"))
-        self._begun = False
-        self._silent = True
-        self._timer: asyncio.TimerHandle | None = None
+        self._events = EventStream(connection, self._headers)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
@@ -89,11 +80,9 @@ class GenerationExchange:
         except InferdError as error:
             self._fail(error)
         except Exception as error:
-            _log.exception("request failed", extra={"request_id": self._request_id.decode()})
-            self._fail(InferdError(f"internal error: {type(error).__name__}"))
+            self._fail(internal_error(_log, error, self._request_id))
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._events.close()
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -138,8 +127,8 @@ class GenerationExchange:
     # -- a stream --------------------------------------------------------------------------------
 
     async def _stream(self, reply: Reply) -> None:
-        self._arm()
-        events, send = reply.events, self._send
+        self._events.arm()
+        events, send = reply.events, self._events.send
 
         def take(number: int, deltas: list[GenerationDelta]) -> None:
             data = events(number, deltas)
@@ -147,47 +136,21 @@ class GenerationExchange:
                 send(data)
 
         await self._generate(reply, take)
-        self._end(reply.last_events())
-
-    def _send(self, data: bytes) -> None:
-        """Send events; the first take the answer's head with them."""
-        self._silent = False
-        frame = b"%x\r\n%b\r\n" % (len(data), data)
-        if not self._begun:
-            self._begun = True
-            kind = b"text/event-stream; charset=utf-8"
-            headers = [*self._headers(), *_STREAM_HEADERS]
-            frame = self._connection.head(200, headers, kind, None) + frame
-        self._connection.write(frame)
-
-    def _end(self, data: bytes) -> None:
-        self._send(data)
-        self._connection.write(b"0\r\n\r\n")
-        self._connection.finish(200)
-
-    def _arm(self) -> None:
-        self._silent = True
-        self._timer = asyncio.get_running_loop().call_later(PING_S, self._ping)
-
-    def _ping(self) -> None:
-        if self._silent:
-            self._send(_PING)
-        self._arm()
+        self._events.end(reply.last_events())
 
     # -- errors ----------------------------------------------------------------------------------
 
     def _fail(self, error: InferdError) -> None:
-        status = status_of(error)
-        if status >= 500:
-            extra = {"request_id": self._request_id.decode(), "error": str(error)}
-            _log.error("generation failed", extra=extra)
+        log_fault(_log, error, self._request_id)
         if self._connection.closed:
             return
-        if self._begun:
-            self._end(b"data: %b\n\n%b" % (orjson.dumps({"error": error_object(error)}), DONE))
+        if self._events.begun:
+            self._events.end(
+                b"data: %b\n\n%b" % (orjson.dumps({"error": error_object(error)}), DONE)
+            )
             return
         headers = [*self._headers(), *openai_error_headers(error)]
-        self._connection.respond(status, openai_error_body(error), headers=headers)
+        self._connection.respond(status_of(error), openai_error_body(error), headers=headers)
 
     def _headers(self) -> Headers:
         return [(b"x-request-id", self._request_id)]

@@ -128,7 +128,7 @@ def _check(fields: RerankRequest) -> None:
     check_text(fields.query, "query", "query")
     check_truncation(fields)
     if fields.top_n is not None and fields.top_n < 0:
-        raise FieldError(f"top_n must be 1 or more, or left out for all, got {fields.top_n}",
+        raise FieldError(f"top_n must be 0 or more, and 0 or left out is all, got {fields.top_n}",
                          "top_n")  # fmt: skip
     if fields.rank_fields not in (None, ["text"]):
         raise FieldError("rank_fields must be ['text'] or left out", "rank_fields")
