@@ -4,8 +4,10 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
@@ -33,8 +35,8 @@ def main() -> int:
     try:
         wrk = require_wrk()
         options = Options(
-            servers=tuple(SERVERS if not arguments.only else arguments.only.split(",")),
-            workloads=tuple(arguments.workloads.split(",")),
+            servers=arguments.only,
+            workloads=arguments.workloads,
             connections=tuple(int(count) for count in arguments.connections.split(",")),
             rounds=1 if arguments.quick else arguments.rounds,
             seconds=2.0 if arguments.quick else arguments.seconds,
@@ -60,13 +62,19 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", help="servers, by comma; default all")
+    parser.add_argument(
+        "--only",
+        type=names_of("server", SERVERS),
+        default=tuple(SERVERS),
+        help="servers, by comma; default all",
+    )
     parser.add_argument(
         "--workloads",
-        default=",".join(ALL_NAMES),
+        type=names_of("workload", (*ALL_NAMES, *GROUPS)),
+        default=ALL_NAMES,
         help=f"by comma; {', '.join(GROUPS)} is all of its kind",
     )
     parser.add_argument(
@@ -77,7 +85,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of two seconds")
     parser.add_argument("--inferd-python", default=sys.executable)
     parser.add_argument("--suffix", default="", help="added to the names of the result files")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def names_of(what: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names by comma; one that is not known is refused with those that are, by likeness."""
+    names = tuple(known)
+
+    def read(text: str) -> tuple[str, ...]:
+        for name in (found := tuple(text.split(","))):
+            if name not in names:
+                near = get_close_matches(name, names, len(names), cutoff=0.0)
+                raise argparse.ArgumentTypeError(f"no {what} {name!r}; known: {', '.join(near)}")
+        return found
+
+    return read
 
 
 def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Large tensors to a server and back, over connections that each wait for their answer.
+"""Large tensors to a server and back, over connections that each wait for their answer; and the
+same over bare sockets, for comparison.
 
 wrk reads 8 KiB at a time, which for bodies of megabytes would be most of what is measured; here
 bodies are sent and read whole, by threads that wait in the kernel.
@@ -8,6 +9,8 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,22 +33,69 @@ class Bulk:
 def measure_bulk(endpoint: Endpoint, workload: Workload, connections: int, seconds: float) -> Bulk:
     """Sends one tensor again and again; raises Mismatch when it does not come back."""
     clients = [BulkClient(endpoint, workload, index) for index in range(connections)]
+    return measure(clients, workload, seconds)
+
+
+def measure_sockets(workload: Workload, connections: int, seconds: float) -> Bulk:
+    """The same bytes there and back with nothing but a thread at the other end."""
+    return measure([Echo(workload.width * 4) for _ in range(connections)], workload, seconds)
+
+
+def measure(clients: "Sequence[BulkClient | Echo]", workload: Workload, seconds: float) -> Bulk:
+    """Has each ask again and again, all at once, and closes them."""
     for client in clients:
         client.ask()
         client.check()
-    end = time.perf_counter() + seconds
-    threads = [threading.Thread(target=client.ask_until, args=(end,)) for client in clients]
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    passed = time.perf_counter() - start
+
+    def answers(client: "BulkClient | Echo") -> int:
+        count = 0
+        while time.perf_counter() < start + seconds:
+            client.ask()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(len(clients)) as threads:
+        total = sum(threads.map(answers, clients))
+    rate = total / (time.perf_counter() - start)
     for client in clients:
         client.check()
         client.close()
-    rate = sum(client.answers for client in clients) / passed
     return Bulk(rate, rate * workload.width * 4 / GIGA)
+
+
+class Echo:
+    """Two sockets: what one sends comes back from the other, once it is there as a whole."""
+
+    def __init__(self, size: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self._near = socket.create_connection(listener.getsockname())
+            self._far, _ = listener.accept()
+        self._sent = np.random.default_rng(size).bytes(size)
+        self._back = bytearray(size)
+        self._thread = threading.Thread(target=self._give_back, daemon=True)
+        self._thread.start()
+
+    def ask(self) -> None:
+        """There and back."""
+        self._near.sendall(self._sent)
+        self._near.recv_into(self._back, 0, socket.MSG_WAITALL)
+
+    def check(self) -> None:
+        """Raises Mismatch unless what came back last is what was sent."""
+        if self._back != self._sent:
+            raise Mismatch("other bytes came back")
+
+    def close(self) -> None:
+        """Ends both sockets."""
+        self._near.close()
+        self._thread.join()
+        self._far.close()
+
+    def _give_back(self) -> None:
+        buffer = bytearray(len(self._sent))
+        while self._far.recv_into(buffer, 0, socket.MSG_WAITALL):
+            self._far.sendall(buffer)
 
 
 class BulkClient:
@@ -66,7 +116,6 @@ class BulkClient:
         self._socket.settimeout(60)
         self._end = 0
         self._start = 0
-        self.answers = 0
 
     def ask(self) -> None:
         """One request and its whole answer."""
@@ -81,13 +130,6 @@ class BulkClient:
         self._end = self._start + self._number(head, "Content-Length")
         while got < self._end:
             got += self._received(view[got : self._end])
-
-    def ask_until(self, end: float) -> None:
-        """Requests for a time; counts the answers."""
-        self.answers = 0
-        while time.perf_counter() < end:
-            self.ask()
-            self.answers += 1
 
     def check(self) -> None:
         """Raises Mismatch unless the last answer is the tensor that was sent."""

@@ -1,10 +1,11 @@
 """What frameworks do without any server: the most that a served model could reach."""
 
-import importlib.util
+import hashlib
+import importlib.metadata
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from benchmarks.workloads import Task, Workload
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 ROOT = Path(__file__).parent.parent
+KEPT = ("rows.npy", "answers.npy")
+SOURCES = sorted((Path(__file__).parent / "frameworks").glob("*.py"))
 
 
 class FrameworkError(Exception):
@@ -39,11 +42,13 @@ def framework_task(workload: Workload, python: Path, folder: Path) -> Task:
     """The workload with its model, which is written unless that was done before; raises
     FrameworkError."""
     framework = FRAMEWORKS[workload.model]
-    if importlib.util.find_spec(framework.package) is None:
+    providers = importlib.metadata.packages_distributions().get(framework.package)
+    if not providers:
         raise FrameworkError(f"{framework.package} is not installed")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in sorted(set(providers))]
     # A folder each, as inferd may take whatever else lies beside a model.
-    model = folder / "frameworks" / framework.name / framework.file
-    rows, answers = (model.with_name(f"{workload.name}-{k}.npy") for k in ("rows", "answers"))
+    place = folder / "frameworks" / f"{workload.name}-{made_of(workload, versions)}"
+    model, rows, answers = (place / name for name in (framework.file, *KEPT))
     if not answers.exists():
         model.parent.mkdir(parents=True, exist_ok=True)
         np.save(rows, workload.rows())
@@ -52,16 +57,22 @@ def framework_task(workload: Workload, python: Path, folder: Path) -> Task:
     return Task(workload, model, answers)
 
 
+def made_of(workload: Workload, versions: Iterable[str]) -> str:
+    """All that decides a framework's model and its answers, in short: the sources that write them,
+    the rows, and the framework. What is kept of another is not used."""
+    parts = [workload.rows().tobytes(), *(source.read_bytes() for source in SOURCES)]
+    return hashlib.sha256(b"".join((*parts, " ".join(versions).encode()))).hexdigest()[:12]
+
+
 def framework_items_per_second(
     task: Task, python: Path, seconds: float
 ) -> Iterator[tuple[int, float]]:
     """Measures a framework by itself, in a process of its own, on all cores that the workload has;
     gives batch size and items a second. Raises FrameworkError."""
     assert task.answers is not None
-    rows = str(task.answers).replace("-answers.npy", "-rows.npy")
-    workload = task.workload
+    workload, rows = task.workload, task.answers.with_name(KEPT[0])
     found = _run(
-        python, "offline", workload.model, str(task.model), rows, str(seconds),
+        python, "offline", workload.model, str(task.model), str(rows), str(seconds),
         str(workload.threads),
     )  # fmt: skip
     for line in found.splitlines():

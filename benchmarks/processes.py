@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,44 +64,44 @@ class ServerProcess:
 
     def wait_until_right(self, server: Server, task: Task) -> float:
         """Waits for the first right answer; gives the seconds since the start."""
-        reason, wire = "no connection", server.wires(task.workload)[0]
-        while time.perf_counter() - self._started < START_TIMEOUT:
-            if self._process.poll() is not None:
-                raise ServerError(f"ended with code {self._process.returncode}\n{self.log_tail()}")
-            try:
-                check_answer(self.at(wire), wire, task, sample=0, timeout=10.0)
-            except (OSError, Mismatch) as error:
-                reason = str(error)
-                time.sleep(0.01)
-            else:
-                return time.perf_counter() - self._started
-        raise ServerError(f"no right answer in {START_TIMEOUT:.0f} s: {reason}\n{self.log_tail()}")
+        wire = server.wires(task.workload)[0]
+        return self._wait(lambda: check_answer(self.at(wire), wire, task, sample=0, timeout=10.0))
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Waits until the model is ready, by its own word; raises ServerError."""
-        while time.perf_counter() - self._started < START_TIMEOUT:
+        self._wait(lambda: self._about("/ready"), timeout)
+
+    def _wait(self, ask: Callable[[], object], timeout: float = START_TIMEOUT) -> float:
+        """Asks until nothing is wrong; gives the seconds since the start."""
+        while True:
             if self._process.poll() is not None:
                 raise ServerError(f"ended with code {self._process.returncode}\n{self.log_tail()}")
             try:
-                if self._about("/ready")[0] == http.client.OK:
-                    return
-            except OSError:
-                pass
+                ask()
+                return time.perf_counter() - self._started
+            except (OSError, http.client.HTTPException, Mismatch) as error:
+                if time.perf_counter() - self._started > timeout:
+                    raise ServerError(
+                        f"no right answer in {timeout:.0f} s: {error!r}\n{self.log_tail()}"
+                    ) from error
             time.sleep(0.01)
-        raise ServerError(f"not ready in {START_TIMEOUT:.0f} s\n{self.log_tail()}")
 
     def platform(self) -> str:
         """What runs the model, by its metadata; '' where the server does not say."""
         if not self._server.is_inferd:
             return ""
-        return str(json.loads(self._about("")[1]).get("platform", ""))
+        return str(json.loads(self._about("")).get("platform", ""))
 
-    def _about(self, what: str) -> tuple[int, bytes]:
-        """Status and body of what the V2 protocol says of the model."""
+    def _about(self, what: str) -> bytes:
+        """What the V2 protocol says of the model; raises Mismatch for a refusal."""
         connection = http.client.HTTPConnection("127.0.0.1", self.endpoint.port, timeout=10)
-        connection.request("GET", f"/v2/models/{self._workload.name}{what}")
-        response = connection.getresponse()
-        return response.status, response.read()
+        with closing(connection):
+            connection.request("GET", f"/v2/models/{self._workload.name}{what}")
+            response = connection.getresponse()
+            body = response.read()
+        if response.status != http.client.OK:
+            raise Mismatch(f"status {response.status}: {body[:300]!r}")
+        return body
 
     def tree(self) -> list[psutil.Process]:
         """Gives the living processes, those that left their parent included."""

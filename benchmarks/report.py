@@ -1,5 +1,5 @@
-"""From records to the table that people read: medians over rounds, ratios against each peer, and
-what inferd loses.
+"""From records to the table that people read: medians over rounds, ratios against each peer, what
+inferd was to reach, and in the end what it loses.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) ->
         parts += load_table(records, workload)
     parts += tensor_table(records) + own_best_table(records)
     parts += offline_table(records) + start_table(records)
-    parts += idle_lines(records) + overload_lines(records) + losses(records)
-    parts += bar_lines(records)
+    parts += idle_lines(records) + overload_lines(records)
+    parts += bar_lines(records) + losses(records)
     return "\n".join(parts) + "\n"
 
 

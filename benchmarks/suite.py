@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.bulk import measure_bulk
+from benchmarks.bulk import measure_bulk, measure_sockets
 from benchmarks.client import Mismatch, check_all_at_once
 from benchmarks.frameworks.table import FRAMEWORKS
 from benchmarks.idle import measure_idle
@@ -28,10 +28,13 @@ from benchmarks.processes import ServerError, ServerProcess, running
 from benchmarks.servers import SERVERS, Server
 from benchmarks.venvs import ensure_venv
 from benchmarks.wires import V2_BINARY
-from benchmarks.worker_memory import measure_workers
+from benchmarks.worker_memory import WorkersError, measure_workers
 from benchmarks.workloads import ENCODER, GROUPS, MLP, OWN, SERVED, TENSOR, Task, Workload
 
 WARM_SECONDS = 2
+
+FAILURES = (ServerError, FrameworkError, WorkersError, Mismatch)
+"""What ends one measurement, and not the run."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Suite:
                 progress.update(bar, description=f"round {number + 1}: {server or ''} {name}")
                 try:
                     self._measure(name, server, number)
-                except (ServerError, FrameworkError, Mismatch) as error:
+                except FAILURES as error:
                     self._console.print(f"{server} failed on {name}: {error}", markup=False)
                 progress.advance(bar)
 
@@ -158,15 +161,16 @@ class Suite:
                     cost = measure_idle(process, load.message)
                 else:
                     cost = measure_overload(load, self._options.seconds)
-            self._record(kind, "inferd", workload, server.wire.name, 0, number, asdict(cost))
+            self._record(kind, "inferd", workload.name, server.wire.name, 0, number, asdict(cost))
 
     def _tensor(self, process: ServerProcess, number: int) -> None:
         process.wait_until_ready()
         for count in TENSOR.connections:
             cost = measure_bulk(process.at(V2_BINARY), TENSOR, count, self._options.seconds)
-            self._record(
-                "tensor", "inferd", TENSOR.name, V2_BINARY.name, count, number, asdict(cost)
-            )
+            self._record("tensor", "inferd", TENSOR.name, V2_BINARY.name, count, number,
+                         asdict(cost))  # fmt: skip
+            bare = measure_sockets(TENSOR, count, self._options.seconds)
+            self._record("tensor", "", TENSOR.name, "bare sockets", count, number, asdict(bare))
 
     def _record(
         self, kind: str, server: str, workload: str, wire: str, connections: int, number: int,

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,7 @@ def combinations(grid: dict[str, list[Any]]) -> list[Settings]:
 
 def main() -> None:
     """Measures each combination once and prints it at once."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
-    parser.add_argument("peer", choices=sorted(CANDIDATES))
-    parser.add_argument("--workload", choices=["mlp", "encoder", "trees"], default="mlp")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    options = parser.parse_args()
+    options = parse()
     end_servers_on_sigterm()
     console = Console()
     server, workload = SERVERS[options.peer], SERVED[options.workload]
@@ -54,6 +51,20 @@ def main() -> None:
                 measure(process, server, task, options.seconds, console)
         except (ServerError, Mismatch) as error:
             console.print(f"  failed: {error}", markup=False)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; a peer's first workload unless another of its own is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
+    parser.add_argument("peer", choices=sorted(CANDIDATES))
+    parser.add_argument("--workload", help="default: the peer's first in settings.py")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args(arguments)
+    workloads = list(CANDIDATES[options.peer])
+    options.workload = options.workload or workloads[0]
+    if options.workload not in workloads:
+        parser.error(f"{options.peer} has candidates for {', '.join(workloads)}")
+    return options
 
 
 def measure(

@@ -33,12 +33,16 @@ MODELS = Path(__file__).parent / "peers" / "inferd" / "tensors.py"
 ROOT = Path(__file__).parent.parent
 
 
+class WorkersError(Exception):
+    """The process that drives the workers failed."""
+
+
 def measure_workers(python: Path, seconds: float) -> dict[str, float]:
-    """Runs this module with inferd's Python and gives its figures."""
+    """Runs this module with inferd's Python and gives its figures; raises WorkersError."""
     command = [str(python), "-m", "benchmarks.worker_memory", str(seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
+        raise WorkersError(done.stderr[-2000:])
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

@@ -91,7 +91,7 @@ class Task:
 ONE_RUNTIME = {"backend": "onnxruntime"}
 """Against peers inferd uses the runtime that they use, and not what it would choose."""
 
-MLP = Workload("mlp", "x", "FP32", width=16, max_batch=64, threads=1)
+MLP = Workload("mlp", "x", "FP32", width=16, max_batch=64, threads=1, config=ONE_RUNTIME)
 PYTHON_MLP = Workload(
     "python-mlp", "x", "FP32", width=16, max_batch=64, threads=1, model="mlp",
     source="models.py:Mlp", connections=(32,),

@@ -58,4 +58,10 @@ def test_protocols_are_kept_from_backends() -> None:
     planes = contracts()["planes"]
     assert planes["type"] == "forbidden"
     assert planes["source_modules"] == ["inferd.protocols"]
-    assert "inferd.backends" in planes["forbidden_modules"]
+    forbidden = set(planes["forbidden_modules"])
+    assert {"inferd.backends", "inferd.engine", "inferd.workers"} <= forbidden
+    shown = re.search(r"protocols see only\s(.*?), and nothing of", PAGE, re.DOTALL)
+    assert shown
+    seen = set(re.findall(r"`serving/(\w+)\.py`", shown[1]))
+    there = {path.stem for path in (SOURCE / "serving").glob("*.py")} - {"__init__"}
+    assert {name for name in there if f"inferd.serving.{name}" not in forbidden} == seen

@@ -223,7 +223,7 @@ def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
 def test_without_tensorflow_the_line_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tensorflow_runtime, "_alive", tensorflow_runtime._alive.__wrapped__)
+    tensorflow_runtime._alive.cache_clear()
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'inferd\[tensorflow\]'"):
         opened(tmp_path)

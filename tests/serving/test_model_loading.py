@@ -11,7 +11,7 @@ from inferd.backends.base import ModelDescription
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig, ModelWarmup
 from inferd.errors import InvalidRequest
-from inferd.serving import model_loading
+from inferd.serving.model_loading import _lanes_gain
 from inferd.serving.served_model import LoadSpec
 from inferd.types.datatype import FP32
 from inferd.types.tensor import Array, TensorSpec
@@ -43,49 +43,46 @@ class Clock:
         return FakeInstance(compute)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(model_loading, "_clock_ns", made)
-    return made
-
-
 def gain(
-    wide: FakeInstance, lanes: list[FakeInstance], max_batch_size: int = 64, **config: object
-) -> bool:
+    clock: Clock, wide: FakeInstance, lanes: list[FakeInstance], max_batch_size: int = 64,
+    **config: object,
+) -> bool:  # fmt: skip
     spec = LoadSpec("m", 1, Path(), "fake", ModelConfig(**config), 2, {})  # type: ignore[arg-type]
     description = ModelDescription("fake", "fake", max_batch_size, SPECS, SPECS, steady=True)
-    return model_loading._lanes_gain(wide, lanes, spec, description, RunTimeEstimate())
+    return _lanes_gain(wide, lanes, spec, description, RunTimeEstimate(), clock)
 
 
 @pytest.mark.parametrize(("lane_ms", "kept"), [(4, True), (6, False)])
-def test_lanes_have_to_get_more_done_than_all_cores(
-    lane_ms: float, kept: bool, clock: Clock
-) -> None:
+def test_lanes_have_to_get_more_done_than_all_cores(lane_ms: float, kept: bool) -> None:
     """Time adds up over both lanes: five milliseconds a row each would be as good."""
+    clock = Clock()
     wide = clock.instance(lambda rows: 5 * rows)
     lanes = [clock.instance(lambda rows: lane_ms * rows) for _ in range(2)]
-    assert gain(wide, lanes) is kept
+    assert gain(clock, wide, lanes) is kept
     assert max(clock.sizes) == 4, "that takes all cores 20 ms"
 
 
-def test_the_trial_goes_on_while_more_rows_gain(clock: Clock) -> None:
+def test_the_trial_goes_on_while_more_rows_gain() -> None:
+    clock = Clock()
     wide = clock.instance(lambda rows: 10 + rows)
     lanes = [clock.instance(lambda rows: 6 + 1.5 * rows) for _ in range(2)]
-    assert not gain(wide, lanes), "one row would have spoken for the lanes"
+    assert not gain(clock, wide, lanes), "one row would have spoken for the lanes"
     assert max(clock.sizes) == 64
 
 
-def test_no_more_rows_are_tried_than_a_batch_may_have(clock: Clock) -> None:
-    assert gain(clock.instance(lambda rows: 1), [clock.instance(lambda rows: 1)] * 2, 8)
+def test_no_more_rows_are_tried_than_a_batch_may_have() -> None:
+    clock = Clock()
+    assert gain(clock, clock.instance(lambda rows: 1), [clock.instance(lambda rows: 1)] * 2, 8)
     assert max(clock.sizes) == 8
-    assert gain(clock.instance(lambda rows: 1), [clock.instance(lambda rows: 1)] * 2, 0)
+    assert gain(clock, clock.instance(lambda rows: 1), [clock.instance(lambda rows: 1)] * 2, 0)
 
 
-def test_a_model_that_takes_no_made_up_rows_keeps_its_lanes(clock: Clock) -> None:
+def test_a_model_that_takes_no_made_up_rows_keeps_its_lanes() -> None:
+    clock = Clock()
+
     def refuse(inputs: list[Array]) -> list[Array]:
         raise InvalidRequest("no zeros")
 
-    assert gain(FakeInstance(refuse), [FakeInstance(refuse)] * 2)
+    assert gain(clock, FakeInstance(refuse), [FakeInstance(refuse)] * 2)
     asked = ModelWarmup("w", 1, {})
-    assert gain(FakeInstance(refuse), [FakeInstance(refuse)] * 2, model_warmup=(asked,))
+    assert gain(clock, FakeInstance(refuse), [FakeInstance(refuse)] * 2, model_warmup=(asked,))

@@ -63,9 +63,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     trust: Annotated[
         bool,
         Meta(
-            description="Allow models that run code of their own when they are read: pickles, "
-            "joblib, code from a model's folder. Off, since whoever made such a file is then the "
-            "server's user."
+            description="Read models that may run code of their maker's when they are read: "
+            "pickles, types unknown to skops, exported programs, Keras's Lambda layers, MLflow's "
+            "Python functions. Off, since whoever made such a file is then the server's user."
         ),
     ] = False
     reload: Annotated[

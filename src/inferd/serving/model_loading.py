@@ -5,6 +5,7 @@ It blocks, so it is called off the loop.
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +34,7 @@ LANES_FROM_NS = 2_000_000
 TRIAL_LIMIT_NS = 50_000_000
 """How long a run need not be longer than to try lanes with."""
 
-_clock_ns = time.perf_counter_ns
+ClockNs = Callable[[], int]
 
 
 def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
@@ -46,7 +47,7 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
 
 
 def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
-    start_ns = _clock_ns()
+    start_ns = time.perf_counter_ns()
     check_content(spec.path, spec.backend)
     backend = create_backend(spec.backend)
     model = backend.open(spec.path, spec.config, OpenOptions(spec.threads, spec.trust))
@@ -80,7 +81,7 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             description=description,
             runners=[pool],
             instance_count=len(instances),
-            load_ns=_clock_ns() - start_ns,
+            load_ns=time.perf_counter_ns() - start_ns,
             close=model.close,
             max_queue_delay_microseconds=description.max_queue_delay_microseconds,
         )
@@ -107,6 +108,7 @@ def _lanes_gain(
     spec: LoadSpec,
     description: ModelDescription,
     estimate: RunTimeEstimate,
+    clock_ns: ClockNs = time.perf_counter_ns,
 ) -> bool:
     """Whether lanes side by side get at least as much done as all cores with one batch after the
     other, at a size that is worth running; True where made-up rows cannot tell."""
@@ -117,7 +119,8 @@ def _lanes_gain(
     try:
         while True:
             inputs = [_zeros(s, rows, batched) for s in description.inputs]
-            wide_ns = min(_timed_run(instance, inputs, rows, estimate) for _ in range(2))
+            runs = (_timed_run(instance, inputs, rows, estimate, clock_ns) for _ in range(2))
+            wide_ns = min(runs)
             gains = wide_ns / rows <= RunTimeEstimate.GAIN * best_ns
             best_ns = wide_ns / rows
             if wide_ns >= ENOUGH_NS and (not gains or wide_ns >= TRIAL_LIMIT_NS):
@@ -128,9 +131,9 @@ def _lanes_gain(
         with ThreadPoolExecutor(len(lanes)) as threads:
 
             def together() -> int:
-                start_ns = _clock_ns()
+                start_ns = clock_ns()
                 list(threads.map(lambda lane: lane.run(inputs), lanes))
-                return _clock_ns() - start_ns
+                return clock_ns() - start_ns
 
             lanes_ns = min(together() for _ in range(2))
     except InferdError:
@@ -177,11 +180,15 @@ def _warm_up(
 
 
 def _timed_run(
-    instance: ModelInstance, inputs: list[Array], rows: int, estimate: RunTimeEstimate
+    instance: ModelInstance,
+    inputs: list[Array],
+    rows: int,
+    estimate: RunTimeEstimate,
+    clock_ns: ClockNs = time.perf_counter_ns,
 ) -> int:
-    start_ns = _clock_ns()
+    start_ns = clock_ns()
     instance.run(inputs)
-    run_ns = _clock_ns() - start_ns
+    run_ns = clock_ns() - start_ns
     estimate.observe(rows, run_ns)
     return run_ns
 

@@ -2,9 +2,9 @@
 
 A server on a loopback address is reachable from every page that a browser shows, and requests with
 the plain content types need no leave. So everything but reading is refused to such pages, on every
-route of the server's own; what a model mounts knows itself whom it lets in. Browsers say in Origin whose page asks; other
-clients send none. Behind a proxy that replaces Host, X-Forwarded-Host is looked at as well: no page
-can send it without leave.
+route of the server's own; what a model mounts knows itself whom it lets in. Browsers say in Origin
+whose page asks; other clients send none. Behind a proxy that replaces Host, X-Forwarded-Host is
+looked at as well: no page can send it without leave.
 """
 
 from collections.abc import Mapping
