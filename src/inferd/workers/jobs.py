@@ -42,7 +42,7 @@ class Jobs(Protocol):
         """The server has taken parts of a stream."""
 
     def stop(self) -> None:
-        """Have `work` return, once what was taken in has ended."""
+        """Have `work` return; the server has waited for the jobs that it wants."""
 
     def work(self) -> None:
         """Run jobs until told to stop."""
@@ -56,23 +56,25 @@ class SyncJobs:
         self._desk = Desk(runtime, memory)
         self._tell = tell
         self._waiting: SimpleQueue[Run | None] = SimpleQueue()
-        self._stream: _Stream | None = None
+        self._streams: dict[int, _Stream] = {}
 
     def add(self, run: Run) -> None:
         """See Jobs."""
+        if self._runtime.streams and run.method == "predict":
+            self._streams[run.job] = _Stream()
         self._waiting.put(run)
 
     def cancel(self, job: int) -> None:
         """See Jobs; what is not a stream runs on, for nobody."""
-        stream = self._stream
-        if stream is not None and stream.job == job:
+        stream = self._streams.get(job)
+        if stream is not None:
             stream.cancelled = True
             stream.credit.release()
 
     def took(self, job: int, parts: int) -> None:
         """See Jobs."""
-        stream = self._stream
-        if stream is not None and stream.job == job:
+        stream = self._streams.get(job)
+        if stream is not None:
             stream.credit.release(parts)
 
     def stop(self) -> None:
@@ -93,9 +95,9 @@ class SyncJobs:
             self._tell(_noted(done, self._desk.kept(run)))
 
     def _ran(self, run: Run) -> Result:
-        if not self._runtime.streams or run.method != "predict":
+        stream = self._streams.get(run.job)
+        if stream is None:
             return self._runtime.run(self._desk.opened(run))
-        stream = self._stream = _Stream(run.job)
         try:
             with contextlib.closing(self._runtime.stream(self._desk.opened(run))) as parts:
                 for arrays in parts:
@@ -104,15 +106,14 @@ class SyncJobs:
                         break
                     self._tell(self._desk.part(run, arrays))
         finally:
-            self._stream = None
+            del self._streams[run.job]
         return [[]]
 
 
 class _Stream:
-    """A stream that runs; `credit` is how many parts may go out."""
+    """A stream that runs or will; `credit` is how many parts may go out."""
 
-    def __init__(self, job: int) -> None:
-        self.job = job
+    def __init__(self) -> None:
         self.cancelled = False
         self.credit = threading.Semaphore(PARTS_AHEAD)
 
@@ -155,7 +156,9 @@ class AsyncJobs:
 
     def _cancel(self, job: int) -> None:
         if job in self._tasks:
-            self._tasks[job].cancel()
+            # At the end of the turn: a task that is cancelled before its first step never takes it,
+            # and its end would not be told.
+            self._loop.call_soon(self._tasks[job].cancel)
 
     def _credit(self, job: int, parts: int) -> None:
         if job in self._credits:
