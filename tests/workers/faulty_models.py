@@ -35,6 +35,8 @@ class Faulty(inferd.Model, timeout_s=3, memory_limit_mb=400):
                 sys.exit(4)
             case "raise":
                 raise ValueError("no such thing")
+            case "half":
+                raise ValueError("half a pair: \udc80")
             case "hang":
                 threading.Event().wait()
             case "hoard":

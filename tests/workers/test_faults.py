@@ -74,6 +74,7 @@ def test_a_request_that_ends_two_workers_is_refused(server: TestServer) -> None:
     [
         ("raise", "ValueError: no such thing"),
         ("sys.exit", "SystemExit: 4"),
+        ("half", r"ValueError: half a pair: \\udc80"),
         ("wrong type", "expected"),
     ],
 )

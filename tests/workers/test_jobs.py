@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from inferd.errors import BackendError
+from inferd.processes.frames import frame
 from inferd.types.tensor import Array
 from inferd.workers.jobs import PARTS_AHEAD, AsyncJobs, SyncJobs
 from inferd.workers.memory import create_memory
@@ -97,3 +99,36 @@ def test_a_task_that_is_cancelled_before_its_first_step_is_told_to_have_ended(
     jobs.add(job(2))
     jobs.work()
     assert ended == [1, 2]
+
+
+class Odd(BackendError):
+    """What a model's author may raise."""
+
+    def __init__(self) -> None:
+        super().__init__("odd")
+        self.held = object()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_that_does_not_cross_is_told_as_one_that_does(
+    memory: int, loop: asyncio.AbstractEventLoop, asynchronous: bool
+) -> None:
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        frame(event)
+        told.append(event)
+        jobs.stop()
+
+    def fails() -> Result:
+        raise Odd
+
+    kind = AsyncJobs if asynchronous else SyncJobs
+    jobs = kind(FakeRuntime(fails, loop=loop if asynchronous else None), memory, tell)
+    jobs.add(job(1))
+    if asynchronous:
+        loop.call_later(20, jobs.stop)
+    jobs.work()
+    (done,) = told
+    assert isinstance(done, Done)
+    assert "object does not cross" in str(done.errors[0])

@@ -282,7 +282,6 @@ class WorkerPool:
             case Part(number, outputs):
                 job = seat.jobs.get(number)
                 if job is not None and job.batch.on_part is not None:
-                    job.parts += 1
                     job.batch.on_part([unpack(packed, None, False) for packed in outputs])
             case Ask() | Forget():
                 self._asked(seat, event)

@@ -26,7 +26,7 @@ StartWorker = Callable[[Callable[[Event], None], Callable[[InferdError], None]],
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A batch that runs; `parts` is how many of its stream have come."""
+    """A batch that runs."""
 
     number: int
     slot: int
@@ -34,7 +34,6 @@ class Job:
     done: Callable[[Batch, BatchResult], None]
     given_ns: int = 0
     input_ns: int = 0
-    parts: int = 0
     overdue: bool = False
     timer: asyncio.TimerHandle | None = None
 

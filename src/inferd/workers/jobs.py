@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -23,8 +22,6 @@ _log = logging.getLogger("inferd.worker")
 
 PARTS_AHEAD = 32
 """Parts of a stream that may be on their way before the server has taken any."""
-
-_clock_ns = time.perf_counter_ns
 
 
 class Jobs(Protocol):
@@ -84,15 +81,14 @@ class SyncJobs:
     def work(self) -> None:
         """See Jobs."""
         while (run := self._waiting.get()) is not None:
-            start_ns = _clock_ns()
             result: Result
             try:
                 result = self._ran(run)
             except BaseException as error:
                 result = [_failure(error)] * len(run.rows)
-            done = _done(self._desk, run, result, _clock_ns() - start_ns)
+            done = _done(self._desk, run, result)
             del result
-            self._tell(_noted(done, self._desk.kept(run)))
+            _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
 
     def _ran(self, run: Run) -> Result:
         stream = self._streams.get(run.job)
@@ -166,16 +162,15 @@ class AsyncJobs:
                 self._credits[job].release()
 
     async def _run(self, run: Run) -> None:
-        start_ns = _clock_ns()
         result: Result
         try:
             result = await self._ran(run)
         except BaseException as error:
             result = [_failure(error)] * len(run.rows)
         del self._tasks[run.job]
-        done = _done(self._desk, run, result, _clock_ns() - start_ns)
+        done = _done(self._desk, run, result)
         del result
-        self._tell(_noted(done, self._desk.kept(run)))
+        _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
 
     async def _ran(self, run: Run) -> Result:
         if not self._runtime.streams or run.method != "predict":
@@ -191,16 +186,26 @@ class AsyncJobs:
         return [[]]
 
 
-def _done(desk: Desk, run: Run, result: Result, run_ns: int) -> Done:
+def _done(desk: Desk, run: Run, result: Result) -> Done:
     """What is told, also where what came cannot be laid out."""
     try:
-        return desk.done(run, result, run_ns)
+        return desk.done(run, result)
     except Exception as error:
-        return desk.done(run, [_failure(error)] * len(run.rows), run_ns)
+        return desk.done(run, [_failure(error)] * len(run.rows))
 
 
 def _noted(done: Done, kept: bool) -> Done:
     return msgspec.structs.replace(done, kept=True) if kept else done
+
+
+def _tell_end(tell: Callable[[Event], None], run: Run, done: Done) -> None:
+    """Also where a model has put into an error of its own what does not cross."""
+    try:
+        tell(done)
+    except Exception as error:
+        failure = BackendError(f"what the model raised cannot be told: {error}")
+        errors: dict[int, InferdError] = dict.fromkeys(range(len(run.rows)), failure)
+        tell(Done(run.job, [], errors, kept=done.kept))
 
 
 def _failure(error: BaseException) -> InferdError:
