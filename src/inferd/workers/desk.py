@@ -8,7 +8,7 @@ from typing import Final
 from inferd.errors import InferdError
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array
-from inferd.workers.memory import Window, pack, pack_inline, unpack
+from inferd.workers.memory import Window, pack, pack_inline, unpack_all
 from inferd.workers.messages import Done, Part, Run
 from inferd.workers.runtime import Job, Outcome, Result, Runtime
 
@@ -31,7 +31,7 @@ class Desk:
     def opened(self, run: Run) -> Job:
         """The job of a command."""
         inward, _ = self._of(run.slot)
-        inputs = [None if p is None else unpack(p, inward, self._copies) for p in run.inputs]
+        inputs = unpack_all(run.inputs, inward, self._copies)
         return Job(run.method, inputs, run.rows, run.sessions)
 
     def kept(self, run: Run) -> bool:
