@@ -38,11 +38,7 @@ class Desk:
         """Whether the model holds on to inputs behind the job: their memory is not used again then,
         and from now on the model gets copies."""
         inward, _ = self._of(run.slot)
-        kept = (
-            not self._copies
-            and inward.map is not None
-            and sys.getrefcount(inward.map) > _NOBODY_ELSE
-        )
+        kept = inward.map is not None and sys.getrefcount(inward.map) > _NOBODY_ELSE
         self._copies = self._copies or kept
         return kept
 
