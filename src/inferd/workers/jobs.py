@@ -139,7 +139,7 @@ class AsyncJobs:
         self._loop.call_soon_threadsafe(self._credit, job, parts)
 
     def stop(self) -> None:
-        """See Jobs."""
+        """See Jobs; a job that runs is left as it is."""
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def work(self) -> None:
