@@ -1,5 +1,6 @@
 """How a request ends when it does not end well: too late, given up, or failed."""
 
+import asyncio
 import contextlib
 import gc
 import time
@@ -260,6 +261,27 @@ async def test_drain_waits_for_retries() -> None:
     await runner.finish_all()
     await draining
     assert asking.counts() == {"ok": 1, "BACKEND": 1}
+
+
+@on_loop
+async def test_what_is_to_run_again_for_nobody_is_not_run_and_holds_up_no_drain() -> None:
+    runner = failing_with({1})
+    asking = client(runner)
+    asking.send()
+    asking.send()
+    await turns()
+    runner.finish()
+    runner.free = 0
+    draining = clock().create_task(asking.batcher.drain())
+    await turns(2)
+    for item in asking.items:
+        assert not draining.done()
+        item.cancel()
+    await asyncio.wait_for(draining, 5)
+    runner.free = 1
+    asking.send()
+    await runner.finish_all()
+    assert sizes(runner.started) == [[1, 1], [1]]
 
 
 @on_loop

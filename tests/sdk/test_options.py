@@ -6,6 +6,7 @@ import pytest
 
 import inferd
 from inferd.sdk.options import ModelOptions
+from inferd.workers.memory import SLOTS
 
 
 def make(name: str = "M", base: type = inferd.Model, /, **keywords: Any) -> type[inferd.Model]:
@@ -51,6 +52,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ({"max_batch_size": -1}, "M: option 'max_batch_size': expected int >= 0"),
         ({"max_batch_size": "8"}, "option 'max_batch_size': expected int, got str"),
         ({"instances": 0}, "option 'instances': expected int >= 1"),
+        ({"max_concurrency": SLOTS + 1}, f"option 'max_concurrency': expected int <= {SLOTS}"),
         ({"device": "gpu"}, "option 'device': expected auto, cpu, cuda or cuda:N, got 'gpu'"),
         ({"isolation": "container"}, "option 'isolation': invalid enum value 'container'"),
         ({"name": "a/b"}, "option 'name': use letters"),

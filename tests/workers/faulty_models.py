@@ -35,6 +35,8 @@ class Faulty(inferd.Model, timeout_s=3, memory_limit_mb=400):
                 sys.exit(4)
             case "raise":
                 raise ValueError("no such thing")
+            case "half":
+                raise ValueError("half a pair: \udc80")
             case "hang":
                 threading.Event().wait()
             case "hoard":
@@ -80,7 +82,9 @@ class Keeper(inferd.Model, max_batch_size=4):
         self.first: npt.NDArray[np.float32] | None = None
 
     def predict(
-        self, x: Annotated[npt.NDArray[np.float32], inferd.Shape(None, 40_000)]
+        self,
+        x: Annotated[npt.NDArray[np.float32], inferd.Shape(None, 40_000)],
+        more: Annotated[npt.NDArray[np.float32], inferd.Shape(None, 300_000)],
     ) -> npt.NDArray[np.float32]:
         if self.first is None:
             self.first = x

@@ -43,6 +43,14 @@ def test_what_is_told_apart() -> None:
         assert culprits.accuse("predict", arrays)
 
 
+def test_only_so_many_are_suspects() -> None:
+    culprits = Culprits()
+    for number in range(MAX_KNOWN + 1):
+        culprits.suspect("predict", request(number))
+    assert not culprits.accuse("predict", request(0))
+    assert culprits.accuse("predict", request(1))
+
+
 def test_only_so_many_are_known() -> None:
     culprits = Culprits()
     culprits.accuse("predict", request(-1))

@@ -61,6 +61,52 @@ def test_a_model_that_its_environment_cannot_run_says_what_is_missing(tmp_path: 
         pass
 
 
+class FakePython:
+    """An interpreter that installs nothing, quickly; `meanwhile` is what a shell does when it is
+    told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "python"
+        self.meanwhile("true")
+
+    def meanwhile(self, command: str) -> None:
+        self.file.write_text(
+            "#!/bin/sh -e\n"
+            'if [ "$2" = venv ]; then mkdir "$3/bin"; cp "$0" "$3/bin/python"; exit; fi\n'
+            f"{command}\n"
+        )
+        self.file.chmod(0o755)
+
+    def environment(self) -> Path:
+        config = ModelConfig(python=str(self.file), requirements=("anything",))
+        return Path(python_of(config)).parent.parent
+
+
+def test_an_environment_that_another_server_has_made_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    python = FakePython(tmp_path)
+    folder = python.environment()
+    theirs = folder.rename(tmp_path / "theirs")
+    python.meanwhile(f"touch {theirs}/theirs; mv {theirs} {folder}")
+    assert python.environment() == folder
+    assert (folder / "theirs").is_file()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_environment_that_is_not_whole_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    python = FakePython(tmp_path)
+    folder = python.environment()
+    (folder / "complete").unlink()
+    with pytest.raises(ConfigError, match=f"{folder}: Directory not empty; remove what is there"):
+        python.environment()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 @pytest.mark.slow
 def test_requirements_make_an_environment_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -164,6 +164,7 @@ def test_a_length_that_was_announced_is_kept_to(server: TestServer) -> None:
         ("answer/informed", 500, "status 103"),
         ("fault/raise", 500, "Internal Server Error"),
         ("fault/sys.exit", 500, "raised SystemExit: 3"),
+        ("fault/half", 500, r"raised SystemExit: half a pair: \\udc80"),
         ("fault/hang", 504, "did not answer within 1 s"),
     ],
 )

@@ -120,6 +120,8 @@ class Shop(inferd.Model, timeout_s=1.0):
                 return StreamingResponse(_raises())
             case "sys.exit":
                 raise SystemExit(3)
+            case "half":
+                raise SystemExit("half a pair: \udc80")
             case "hang":
                 await asyncio.Event().wait()
             case "block":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inferd.batching.queue import QueuedRequest
+from inferd.batching.queue import DONE, QueuedRequest
 from inferd.errors import BackendError
 from inferd.types.tensor import Array
 
@@ -28,6 +28,11 @@ class Batch:
         self.start_ns = 0
         self.secluded = False
         self.on_part: Callable[[list[Array]], None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for it."""
+        return any(item.stage is not DONE for item in self.items)
 
     def merge(self) -> list[Array]:
         """The inputs of all requests, joined along the first dimension, in the model's order."""

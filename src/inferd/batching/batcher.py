@@ -204,7 +204,7 @@ class DynamicBatcher:
         """Wait until nothing is queued or running. The caller has stopped adding."""
         if self._idle is None:
             self._idle = asyncio.Event()
-        while self.queue.size or self.running or self._retries:
+        while self._busy:
             self._idle.clear()
             await self._idle.wait()
 
@@ -221,6 +221,16 @@ class DynamicBatcher:
         for item in (*retried, *self.queue.clear()):
             if item.stage is not DONE:
                 self._end(item, error, "BACKEND")
+
+    @property
+    def _busy(self) -> bool:
+        """Whether there is anything to do; what is to be run again for nobody is not."""
+        return bool(self.queue.size or self.running) or any(b.wanted for b in self._retries)
+
+    def _rest(self) -> None:
+        """Let who drains go on, when nothing is left to do."""
+        if self._idle is not None and not self._busy:
+            self._idle.set()
 
     def _retry_after_s(self) -> float:
         rate = self._runner.drain_rate()
@@ -260,7 +270,9 @@ class DynamicBatcher:
             self._delay_timer = None
         runner = self._runner
         while self._retries and runner.available():
-            self._start(self._retries.popleft(), "retry")
+            again = self._retries.popleft()
+            if again.wanted:
+                self._start(again, "retry")
         while self.queue.size and (runner.available() or self._may_go_ahead()):
             batch, reason = self._next_batch()
             if batch is None:
@@ -330,12 +342,8 @@ class DynamicBatcher:
                 result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
             )  # fmt: skip
             self._answer(batch, parts, end_ns)
-        if self.queue.size or self._retries:
-            if not self._dispatch_due:
-                self._dispatch_due = True
-                self._loop.call_soon(self._dispatch)
-        elif self._idle is not None and not self.running:
-            self._idle.set()
+        self.look()
+        self._rest()
 
     def _part(self, item: QueuedRequest, arrays: list[Array]) -> None:
         if item.stage is not DONE and item.on_part is not None:
@@ -416,8 +424,7 @@ class DynamicBatcher:
         else:
             item.result = result
             self._release()
-        if self._idle is not None and not (self.queue.size or self.running or self._retries):
-            self._idle.set()
+        self._rest()
 
     def _release(self) -> None:
         """Answer in order of arrival: what is done behind something that is not, waits."""

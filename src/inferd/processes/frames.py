@@ -23,10 +23,19 @@ _ERRORS: Final = {
 }
 
 
+def crossing(text: str) -> str:
+    """A text of anybody's as it crosses: lone surrogates, which UTF-8 has not, are spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _encoded(value: Any) -> Any:
     if isinstance(value, InferdError):
         kind = next(kind.__name__ for kind in type(value).__mro__ if kind.__name__ in _ERRORS)
-        return kind, str(value), vars(value)
+        fields = {
+            name: crossing(field) if isinstance(field, str) else field
+            for name, field in vars(value).items()
+        }
+        return kind, crossing(str(value)), fields
     raise NotImplementedError(f"{type(value).__name__} does not cross")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from inferd.processes.frames import crossing
+
 
 class Logged(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A line of the log of another process."""
@@ -26,7 +28,8 @@ class LogSender(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-            self._send(Logged(record.name, record.levelno, record.getMessage(), trace.rstrip()))
+            message = crossing(record.getMessage())
+            self._send(Logged(record.name, record.levelno, message, crossing(trace.rstrip())))
         except Exception:  # a log line must never be the error
             self.handleError(record)
 

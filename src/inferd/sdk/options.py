@@ -35,7 +35,7 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_batch_size: _CountOrNone = 0
     max_queue_delay_microseconds: _CountOrNone = 0
     instances: _Count = 1
-    max_concurrency: _Count = 64
+    max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
     device: str = "auto"
     timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     isolation: Literal["process", "thread"] = "process"

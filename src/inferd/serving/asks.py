@@ -4,7 +4,6 @@ that came from outside. All calls on the loop's thread.
 
 from collections.abc import Callable
 
-from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.serving.served_model import ServedModel
 from inferd.serving.worker_seat import Seat
@@ -18,29 +17,24 @@ Resolve = Callable[[str], ServedModel]
 
 
 class Asks:
-    """Questions that are open."""
+    """Takes what workers ask; `resolve` finds the model."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
-        self._open: dict[tuple[int, int], QueuedRequest] = {}
-        """By process and number."""
 
     def heard(self, seat: Seat, event: Ask | Forget) -> None:
         """A worker asks, or wants no answer any more."""
-        if seat.worker is None:
-            return
-        key = seat.worker.pid, event.ask
         if isinstance(event, Forget):
-            item = self._open.pop(key, None)
+            item = seat.asks.pop(event.ask, None)
             if item is not None:
                 item.cancel()
             return
         try:
-            self._ask(seat, key, event)
+            self._ask(seat, event)
         except InferdError as error:
             seat.send(Answer(event.ask, {}, error))
 
-    def _ask(self, seat: Seat, key: tuple[int, int], ask: Ask) -> None:
+    def _ask(self, seat: Seat, ask: Ask) -> None:
         served = self._resolve(ask.model)
         signature = served.explain_signature if ask.method == "explain" else served.signature
         if signature is None:
@@ -53,29 +47,25 @@ class Asks:
             for name, packed in ask.inputs.items()
         ]
         request = InferenceRequest(ask.model, "", inputs, session=ask.session, method=ask.method)
-        worker = seat.worker
 
         def tell(response: InferenceResponse, last: bool) -> None:
-            if seat.worker is worker:  # and not one that came after it
-                seat.send(Answer(ask.ask, _packed(response), last=last))
+            seat.send(Answer(ask.ask, _packed(response), last=last))
 
         def part(response: InferenceResponse) -> None:
             tell(response, False)
             served.took(item, 1)
 
         def done(result: InferenceResponse | InferdError) -> None:
-            self._open.pop(key, None)
+            seat.asks.pop(ask.ask, None)
             if isinstance(result, InferdError):
-                if seat.worker is worker:
-                    seat.send(Answer(ask.ask, {}, result))
+                seat.send(Answer(ask.ask, {}, result))
                 return
             if ask.streams and result.outputs:  # a model that does not stream: a stream of one
                 tell(result, False)
                 result.outputs = []
             tell(result, True)
 
-        item = served.submit(request, done, part if ask.streams else None)
-        self._open[key] = item
+        item = seat.asks[ask.ask] = served.submit(request, done, part if ask.streams else None)
 
 
 def _packed(response: InferenceResponse) -> dict[str, Packed]:

@@ -14,7 +14,7 @@ from inferd.serving.asks import Asks
 from inferd.serving.mounts import Mounts
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.visits import MountedApp
-from inferd.serving.worker_pool import WorkerPool
+from inferd.serving.worker_pool import WorkerPool, start_all
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import TensorSpec
 from inferd.workers.culprits import Culprits
@@ -51,10 +51,10 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
         sessions = loaded.signature is not None and loaded.signature.sessions
         share = 1 if sessions else workers
         pools += [pool() for _ in range(workers - 1)] if sessions else []
-        await asyncio.gather(*[each.open() for each in pools[1:]])
+        await start_all(each.open() for each in pools[1:])
         for each in pools:
             each.set_terms(terms, spec.config)
-        await asyncio.gather(*[each.grow(share) for each in pools])
+        await start_all(each.grow(share) for each in pools)
     except BaseException:
         await asyncio.gather(*[each.aclose() for each in pools])
         raise

@@ -153,7 +153,7 @@ class ServedModel:
         except InferdError:
             self.statistics.failed("OTHER", _clock_ns() - arrival_ns)
             raise
-        self._batcher_for(request).enqueue(item)
+        self._batchers[self._place(request)].enqueue(item)
         return item
 
     def _item(self, request: InferenceRequest, on_done: OnDone, arrival_ns: int) -> QueuedRequest:
@@ -165,8 +165,9 @@ class ServedModel:
         arrays, rows, key = validator.check(request)
         outputs = validator.output_indices(request.outputs)
         if self._culprits is not None:
-            if self.trouble:
-                raise ModelUnavailable(f"model '{self.name}' does not run: {self.trouble}")
+            trouble = self._loaded.runners[self._place(request)].trouble
+            if trouble:
+                raise ModelUnavailable(f"model '{self.name}' does not run: {trouble}")
             if self._culprits.condemned(request.method, arrays):
                 raise InvalidRequest(
                     f"this request has ended two workers of model '{self.name}' and is refused"
@@ -186,11 +187,11 @@ class ServedModel:
             raise Unsupported(f"model '{self.name}' has no method '{name}'")
         return self.explain_signature, self._explain_inputs
 
-    def _batcher_for(self, request: InferenceRequest) -> DynamicBatcher:
-        """Requests of a session all go the same way."""
-        if len(self._batchers) == 1:
-            return self.batcher
-        return self._batchers[zlib.crc32(request.session.encode()) % len(self._batchers)]
+    def _place(self, request: InferenceRequest) -> int:
+        """Which of the runners, and their queues, it is for: requests of a session all go the same
+        way."""
+        places = len(self._batchers)
+        return zlib.crc32(request.session.encode()) % places if places > 1 else 0
 
     def took(self, item: QueuedRequest, parts: int) -> None:
         """So many parts of a request's stream have gone on to its client."""
@@ -225,8 +226,9 @@ class ServedModel:
 
     @property
     def trouble(self) -> str:
-        """Why requests would fail now, if they would."""
-        return next((r.trouble for r in self._loaded.runners if r.trouble), "")
+        """Why all requests would fail now, if they would."""
+        troubles = [runner.trouble for runner in self._loaded.runners]
+        return troubles[0] if all(troubles) else ""
 
     def queue_depth(self) -> int:
         """Requests that wait."""

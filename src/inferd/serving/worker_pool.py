@@ -10,14 +10,21 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.batching.queue import QueuedRequest
 from inferd.config.model import ModelConfig
-from inferd.errors import BackendError, InferdError, ModelUnavailable, RequestTimeout
+from inferd.errors import (
+    BackendError,
+    InferdError,
+    ModelUnavailable,
+    RequestCancelled,
+    RequestTimeout,
+)
 from inferd.serving.worker_seat import Job, Seat, StartWorker
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array, LeftOut
@@ -46,6 +53,16 @@ CANCEL_S = 1.0
 """How long an asynchronous request may take to notice that its time is over."""
 
 _clock_ns = time.perf_counter_ns
+
+
+async def start_all(starts: Iterable[Coroutine[Any, Any, Loaded | None]]) -> None:
+    """Wait for all; the first to fail ends the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 class WorkerPool:
@@ -97,7 +114,7 @@ class WorkerPool:
         """Start the other workers, and from now on keep all alive; raises as `open`."""
         while len(self._seats) < workers:
             self._seats.append(Seat(self._start, self._heard, self._lost))
-        await asyncio.gather(*[seat.start() for seat in self._seats if not seat.ready])
+        await start_all(seat.start() for seat in self._seats if not seat.ready)
         self._keepers = [self._loop.create_task(self._keep(seat)) for seat in self._seats]
         if self.memory_limit_bytes:
             self._keepers.append(self._loop.create_task(self._watch_memory()))
@@ -123,10 +140,9 @@ class WorkerPool:
     @property
     def trouble(self) -> str:
         """Why requests would fail now; nothing while a worker is there, or soon will be."""
-        if any(seat.ready for seat in self._seats):
+        if any(seat.ready or not seat.restarts.hopeless for seat in self._seats):
             return ""
-        hopeless = [seat.why for seat in self._seats if seat.restarts.hopeless]
-        return f"no worker can be kept alive: {hopeless[0]}" if hopeless else ""
+        return f"no worker can be kept alive: {self._seats[0].why}"
 
     async def _keep(self, seat: Seat) -> None:
         """Start a seat's worker again whenever it has ended."""
@@ -208,7 +224,14 @@ class WorkerPool:
         self._give(seat, batch, done)
 
     def cancelled(self, item: QueuedRequest) -> None:
-        """Nobody waits for a request that runs: one that has a job of its own can be stopped."""
+        """Nobody waits for a request that runs: one that has a job of its own can be stopped, one
+        that was to be run by itself is not."""
+        for place in self._secluded:
+            if place[0].items == [item]:
+                self._secluded.remove(place)
+                batch, done = place
+                done(batch, BatchResult(None, RequestCancelled("nobody waits for it"), 0, 0))
+                return
         for seat in self._seats:
             for job in seat.jobs.values():
                 if job.batch.items == [item]:
@@ -245,10 +268,10 @@ class WorkerPool:
         start_ns = _clock_ns()
         items = batch.items
         method = items[0].request.method
-        number, slot = next(self._numbers), seat.take_slot()
-        job = Job(number, slot, batch, done)
-        seat.jobs[number] = job
+        number = next(self._numbers)
+        job = seat.jobs[number] = Job(number, batch, done)
         try:
+            slot = job.slot = seat.take_slot()
             inputs = self._packed(seat, slot, method, items)
         except (MemoryError, OSError) as error:
             self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
@@ -282,7 +305,6 @@ class WorkerPool:
             case Part(number, outputs):
                 job = seat.jobs.get(number)
                 if job is not None and job.batch.on_part is not None:
-                    job.parts += 1
                     job.batch.on_part([unpack(packed, None, False) for packed in outputs])
             case Ask() | Forget():
                 self._asked(seat, event)
@@ -313,8 +335,8 @@ class WorkerPool:
         if error is None:
             seat.restarts.answered()
             self._estimate.observe(job.batch.rows, ran_ns)
-            if job.batch.secluded:
-                self._acquit(job)
+        if job.batch.secluded:
+            self._acquit(job)
         result = BatchResult(outputs, error, job.input_ns, ran_ns, event.errors, each)
         self._end(seat, job, result)
 

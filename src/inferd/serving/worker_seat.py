@@ -8,9 +8,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
+from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.serving.visits import Visits
 from inferd.workers.memory import SLOTS, Window
@@ -24,17 +26,19 @@ StartWorker = Callable[[Callable[[Event], None], Callable[[InferdError], None]],
 """Starts a worker, which tells these two what it says and why it has ended. Raises InferdError."""
 
 
+NO_SLOT: Final = -1
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """A batch that runs; `parts` is how many of its stream have come."""
+    """A batch that runs."""
 
     number: int
-    slot: int
     batch: Batch
     done: Callable[[Batch, BatchResult], None]
+    slot: int = NO_SLOT
     given_ns: int = 0
     input_ns: int = 0
-    parts: int = 0
     overdue: bool = False
     timer: asyncio.TimerHandle | None = None
 
@@ -55,6 +59,8 @@ class Seat:
         """Whether what runs is to run by itself."""
         self.jobs: dict[int, Job] = {}
         self.visits = Visits(self.send, self._end_worker)
+        self.asks: dict[int, QueuedRequest] = {}
+        """What the worker asks of other models, and has not been answered."""
         self.restarts = Restarts()
         self.why = ""
         self._was_running = False
@@ -82,12 +88,20 @@ class Seat:
         def end(why: InferdError) -> None:
             was_ready, self.ready, self.worker, self.why = self.ready, False, None, str(why)
             self._was_running = bool(self.jobs) or bool(self.visits)
+            self._drop_asks()
             ended.set_result(why)
             if was_ready:
                 self._lost(self, why)
 
-        try:
+        async def begin() -> None:
             self.worker = await self._start(hear, end)
+
+        beginning = loop.create_task(begin())
+        try:
+            await asyncio.shield(beginning)
+        except asyncio.CancelledError:  # half a process cannot be closed, a whole one can
+            await asyncio.wait((beginning,))
+            raise
         except OSError as error:
             failure = BackendError(f"a worker process cannot be started: {error}")
             end(failure)
@@ -113,12 +127,19 @@ class Seat:
         self.ready = False
         if self.worker is not None:
             await self.worker.close()
+        self._drop_asks()
 
     @property
     def load(self) -> tuple[bool, int] | None:
         """How much there is to do, a request that is to run by itself before all else; None where
         no worker is ready."""
         return (self.secluded, len(self.jobs) + len(self.visits)) if self.ready else None
+
+    def _drop_asks(self) -> None:
+        """Nobody waits for the answers any more."""
+        asks, self.asks = self.asks, {}
+        for item in asks.values():
+            item.cancel()
 
     def _end_worker(self, why: InferdError) -> None:
         if self.worker is not None:
@@ -135,15 +156,18 @@ class Seat:
         return self.worker.windows(slot)
 
     def take_slot(self) -> int:
-        """A slot that no job has."""
+        """A slot that no job has; raises MemoryError when there is none, since the model holds on
+        to the memory of too many."""
         if self._slots:
             return self._slots.pop()
+        if self._next_slot == SLOTS:
+            raise MemoryError(f"all {SLOTS} pieces of the memory shared with a worker are in use")
         self._next_slot += 1
-        return (self._next_slot - 1) % SLOTS
+        return self._next_slot - 1
 
     def drop_slot(self, job: Job) -> None:
         """The model holds on to a slot's memory: it is not used again."""
-        job.slot = -1
+        job.slot = NO_SLOT
 
     def free(self, job: Job) -> None:
         """A job has ended."""
@@ -151,5 +175,5 @@ class Seat:
         if job.timer is not None:
             job.timer.cancel()
             job.timer = None
-        if job.slot >= 0:
+        if job.slot != NO_SLOT:
             self._slots.append(job.slot)

@@ -7,39 +7,39 @@ otherwise keep a model down.
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeVar
 
 from inferd.types.tensor import Array
+
+T = TypeVar("T")
 
 DEADLY: Final = 2
 MAX_KNOWN: Final = 1024
 
 
 class Culprits:
-    """What is known of requests that ended workers, the last MAX_KNOWN of them."""
+    """What is known of requests that ended workers, the last MAX_KNOWN of them, and of as many that
+    may have."""
 
     def __init__(self) -> None:
         self._deaths: OrderedDict[bytes, int] = OrderedDict()
-        self._suspects: set[bytes] = set()
+        self._suspects: OrderedDict[bytes, None] = OrderedDict()
 
     def accuse(self, method: str, arrays: Sequence[Array]) -> bool:
         """A worker has ended while it ran this request alone; whether it is refused from now on."""
         mark = _fingerprint(method, arrays)
         deaths = self._deaths.get(mark, 0) + 1 + (mark in self._suspects)
-        self._deaths[mark] = deaths
-        self._suspects.discard(mark)
-        self._deaths.move_to_end(mark)
-        if len(self._deaths) > MAX_KNOWN:
-            self._deaths.popitem(last=False)
+        self._suspects.pop(mark, None)
+        _note(self._deaths, mark, deaths)
         return deaths >= DEADLY
 
     def suspect(self, method: str, arrays: Sequence[Array]) -> None:
         """A worker has ended while it ran this request among others; it will now be run alone."""
-        self._suspects.add(_fingerprint(method, arrays))
+        _note(self._suspects, _fingerprint(method, arrays), None)
 
     def acquit(self, method: str, arrays: Sequence[Array]) -> None:
         """A suspect was run alone, and the worker lives."""
-        self._suspects.discard(_fingerprint(method, arrays))
+        self._suspects.pop(_fingerprint(method, arrays), None)
 
     @property
     def any(self) -> bool:
@@ -51,6 +51,13 @@ class Culprits:
         if not self._deaths:  # nearly always: nothing is hashed
             return False
         return self._deaths.get(_fingerprint(method, arrays), 0) >= DEADLY
+
+
+def _note(known: OrderedDict[bytes, T], mark: bytes, value: T) -> None:
+    known[mark] = value
+    known.move_to_end(mark)
+    if len(known) > MAX_KNOWN:
+        known.popitem(last=False)
 
 
 def _fingerprint(method: str, arrays: Sequence[Array]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from inferd.errors import InferdError
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array
-from inferd.workers.memory import Window, pack, pack_inline, unpack
+from inferd.workers.memory import Window, pack, pack_inline, unpack_all
 from inferd.workers.messages import Done, Part, Run
 from inferd.workers.runtime import Job, Outcome, Result, Runtime
 
@@ -31,33 +31,29 @@ class Desk:
     def opened(self, run: Run) -> Job:
         """The job of a command."""
         inward, _ = self._of(run.slot)
-        inputs = [None if p is None else unpack(p, inward, self._copies) for p in run.inputs]
+        inputs = unpack_all(run.inputs, inward, self._copies)
         return Job(run.method, inputs, run.rows, run.sessions)
 
     def kept(self, run: Run) -> bool:
         """Whether the model holds on to inputs behind the job: their memory is not used again then,
         and from now on the model gets copies."""
         inward, _ = self._of(run.slot)
-        kept = (
-            not self._copies
-            and inward.map is not None
-            and sys.getrefcount(inward.map) > _NOBODY_ELSE
-        )
+        kept = inward.map is not None and sys.getrefcount(inward.map) > _NOBODY_ELSE
         self._copies = self._copies or kept
         return kept
 
-    def done(self, run: Run, result: Result, run_ns: int) -> Done:
+    def done(self, run: Run, result: Result) -> Done:
         """What is told of a job that has ended."""
         _, outward = self._of(run.slot)
         kinds = self._kinds(run)
         if not run.rows or not result or not isinstance(result[0], list | InferdError):
-            return self._merged(run, kinds, [result], {}, outward, run_ns)  # type: ignore[list-item]
+            return self._merged(run, kinds, [result], {}, outward)  # type: ignore[list-item]
         outcomes: list[Outcome] = result  # type: ignore[assignment]
         errors = {i: o for i, o in enumerate(outcomes) if isinstance(o, InferdError)}
         whole = [o for o in outcomes if not isinstance(o, InferdError)]
         if not whole:
-            return Done(run.job, [], errors, run_ns=run_ns)
-        return self._merged(run, kinds, whole, errors, outward, run_ns)
+            return Done(run.job, [], errors)
+        return self._merged(run, kinds, whole, errors, outward)
 
     def part(self, run: Run, arrays: list[Array]) -> Part:
         """What is told of a part of a stream."""
@@ -66,19 +62,19 @@ class Desk:
 
     def _merged(
         self, run: Run, kinds: list[DataType], outcomes: list[list[Array]],
-        errors: dict[int, InferdError], window: Window, run_ns: int,
+        errors: dict[int, InferdError], window: Window,
     ) -> Done:  # fmt: skip
         columns = list(zip(*outcomes, strict=True))
         if not columns:  # the end of a stream
-            return Done(run.job, [], errors, run_ns=run_ns)
+            return Done(run.job, [], errors)
         if all(_joins(column) for column in columns):
             packed = pack(list(zip(kinds, columns, strict=True)), window)
-            return Done(run.job, packed, errors, run_ns=run_ns)
+            return Done(run.job, packed, errors)
         each = [
             [pack_inline(kind, array) for kind, array in zip(kinds, arrays, strict=True)]
             for arrays in outcomes
         ]
-        return Done(run.job, [], errors, each, run_ns=run_ns)
+        return Done(run.job, [], errors, each)
 
     def _kinds(self, run: Run) -> list[DataType]:
         return self._explained if run.method == "explain" else self._outputs

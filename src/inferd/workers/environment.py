@@ -74,8 +74,14 @@ def _environment(config: ModelConfig) -> Path:
         (made / "complete").touch()
         try:
             made.rename(folder)
-        except OSError:  # another server has made it meanwhile
-            shutil.rmtree(made)
+        except OSError as error:
+            if not (folder / "complete").is_file():
+                raise ConfigError(
+                    f"the environment cannot be kept as {folder}: {error.strerror}; remove what "
+                    "is there",
+                    field="requirements",
+                ) from error
+            shutil.rmtree(made)  # another server has made it meanwhile
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise

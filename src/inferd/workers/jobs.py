@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -23,8 +22,6 @@ _log = logging.getLogger("inferd.worker")
 
 PARTS_AHEAD = 32
 """Parts of a stream that may be on their way before the server has taken any."""
-
-_clock_ns = time.perf_counter_ns
 
 
 class Jobs(Protocol):
@@ -42,7 +39,7 @@ class Jobs(Protocol):
         """The server has taken parts of a stream."""
 
     def stop(self) -> None:
-        """Have `work` return, once what was taken in has ended."""
+        """Have `work` return; the server has waited for the jobs that it wants."""
 
     def work(self) -> None:
         """Run jobs until told to stop."""
@@ -56,23 +53,25 @@ class SyncJobs:
         self._desk = Desk(runtime, memory)
         self._tell = tell
         self._waiting: SimpleQueue[Run | None] = SimpleQueue()
-        self._stream: _Stream | None = None
+        self._streams: dict[int, _Stream] = {}
 
     def add(self, run: Run) -> None:
         """See Jobs."""
+        if self._runtime.streams and run.method == "predict":
+            self._streams[run.job] = _Stream()
         self._waiting.put(run)
 
     def cancel(self, job: int) -> None:
         """See Jobs; what is not a stream runs on, for nobody."""
-        stream = self._stream
-        if stream is not None and stream.job == job:
+        stream = self._streams.get(job)
+        if stream is not None:
             stream.cancelled = True
             stream.credit.release()
 
     def took(self, job: int, parts: int) -> None:
         """See Jobs."""
-        stream = self._stream
-        if stream is not None and stream.job == job:
+        stream = self._streams.get(job)
+        if stream is not None:
             stream.credit.release(parts)
 
     def stop(self) -> None:
@@ -82,20 +81,19 @@ class SyncJobs:
     def work(self) -> None:
         """See Jobs."""
         while (run := self._waiting.get()) is not None:
-            start_ns = _clock_ns()
             result: Result
             try:
                 result = self._ran(run)
             except BaseException as error:
                 result = [_failure(error)] * len(run.rows)
-            done = _done(self._desk, run, result, _clock_ns() - start_ns)
+            done = _done(self._desk, run, result)
             del result
-            self._tell(_noted(done, self._desk.kept(run)))
+            _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
 
     def _ran(self, run: Run) -> Result:
-        if not self._runtime.streams or run.method != "predict":
+        stream = self._streams.get(run.job)
+        if stream is None:
             return self._runtime.run(self._desk.opened(run))
-        stream = self._stream = _Stream(run.job)
         try:
             with contextlib.closing(self._runtime.stream(self._desk.opened(run))) as parts:
                 for arrays in parts:
@@ -104,15 +102,14 @@ class SyncJobs:
                         break
                     self._tell(self._desk.part(run, arrays))
         finally:
-            self._stream = None
+            del self._streams[run.job]
         return [[]]
 
 
 class _Stream:
-    """A stream that runs; `credit` is how many parts may go out."""
+    """A stream that runs or will; `credit` is how many parts may go out."""
 
-    def __init__(self, job: int) -> None:
-        self.job = job
+    def __init__(self) -> None:
         self.cancelled = False
         self.credit = threading.Semaphore(PARTS_AHEAD)
 
@@ -142,7 +139,7 @@ class AsyncJobs:
         self._loop.call_soon_threadsafe(self._credit, job, parts)
 
     def stop(self) -> None:
-        """See Jobs."""
+        """See Jobs; a job that runs is left as it is."""
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def work(self) -> None:
@@ -155,7 +152,9 @@ class AsyncJobs:
 
     def _cancel(self, job: int) -> None:
         if job in self._tasks:
-            self._tasks[job].cancel()
+            # At the end of the turn: a task that is cancelled before its first step never takes it,
+            # and its end would not be told.
+            self._loop.call_soon(self._tasks[job].cancel)
 
     def _credit(self, job: int, parts: int) -> None:
         if job in self._credits:
@@ -163,16 +162,15 @@ class AsyncJobs:
                 self._credits[job].release()
 
     async def _run(self, run: Run) -> None:
-        start_ns = _clock_ns()
         result: Result
         try:
             result = await self._ran(run)
         except BaseException as error:
             result = [_failure(error)] * len(run.rows)
         del self._tasks[run.job]
-        done = _done(self._desk, run, result, _clock_ns() - start_ns)
+        done = _done(self._desk, run, result)
         del result
-        self._tell(_noted(done, self._desk.kept(run)))
+        _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
 
     async def _ran(self, run: Run) -> Result:
         if not self._runtime.streams or run.method != "predict":
@@ -188,16 +186,26 @@ class AsyncJobs:
         return [[]]
 
 
-def _done(desk: Desk, run: Run, result: Result, run_ns: int) -> Done:
+def _done(desk: Desk, run: Run, result: Result) -> Done:
     """What is told, also where what came cannot be laid out."""
     try:
-        return desk.done(run, result, run_ns)
+        return desk.done(run, result)
     except Exception as error:
-        return desk.done(run, [_failure(error)] * len(run.rows), run_ns)
+        return desk.done(run, [_failure(error)] * len(run.rows))
 
 
 def _noted(done: Done, kept: bool) -> Done:
     return msgspec.structs.replace(done, kept=True) if kept else done
+
+
+def _tell_end(tell: Callable[[Event], None], run: Run, done: Done) -> None:
+    """Also where a model has put into an error of its own what does not cross."""
+    try:
+        tell(done)
+    except Exception as error:
+        failure = BackendError(f"what the model raised cannot be told: {error}")
+        errors: dict[int, InferdError] = dict.fromkeys(range(len(run.rows)), failure)
+        tell(Done(run.job, [], errors, kept=done.kept))
 
 
 def _failure(error: BaseException) -> InferdError:

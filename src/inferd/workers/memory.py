@@ -112,6 +112,14 @@ def unpack(packed: Packed, window: Window | None, copy: bool) -> Array:
     return array.copy() if copy else array
 
 
+def unpack_all(packed: Sequence[Packed | None], window: Window, copy: bool) -> list[Array | None]:
+    """Tensors of one job, in one mapping of the window, by which it is seen who holds on to any."""
+    ends = [p.data + p.size for p in packed if p is not None and isinstance(p.data, int)]
+    if ends:
+        window.reserve(max(ends))
+    return [None if p is None else unpack(p, window, copy) for p in packed]
+
+
 def _joined_shape(parts: Sequence[Array]) -> tuple[int, ...]:
     first: tuple[int, ...] = parts[0].shape
     if len(parts) == 1:

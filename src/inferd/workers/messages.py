@@ -170,7 +170,6 @@ class Done(_Message, frozen=True):
     errors: dict[int, InferdError]
     each: list[list[Packed]] | None = None
     kept: bool = False
-    run_ns: int = 0
 
 
 class Part(_Message, frozen=True):

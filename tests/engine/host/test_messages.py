@@ -1,5 +1,6 @@
 """Messages arrive as they were sent, however the bytes are cut."""
 
+import logging
 import time
 from typing import Any
 
@@ -32,7 +33,7 @@ from inferd.errors import (
 )
 from inferd.observability.generation_statistics import EngineGauges
 from inferd.processes.frames import Frames, frame
-from inferd.processes.log_lines import Logged
+from inferd.processes.log_lines import Logged, LogSender
 from inferd.types.generation import GenerationRequest, SamplingParams, TokenLogprobs
 
 GAUGES = EngineGauges(running=3, waiting=2, kv_usage=0.5, prefix_hits=7)
@@ -110,6 +111,16 @@ def test_what_cannot_cross_is_the_callers_mistake(tenant: Any) -> None:
     )
     with pytest.raises(InvalidRequest, match="64 bits"):
         frame(Add(request))
+
+
+def test_half_pairs_in_what_is_raised_and_logged_are_spelt_out() -> None:
+    sent: list[bytes] = []
+    record = logging.LogRecord("m", logging.INFO, "", 0, "half \udc80", None, None)
+    LogSender(lambda line: sent.append(frame(line))).emit(record)
+    error = ConfigError("half \udc80", file="a\udcff")
+    line, ended = Frames[Any](ChildEvent).feed(sent[0] + frame(Ended(error)))
+    assert line.message == r"half \udc80"
+    assert (str(ended.error), ended.error.file) == (r"a\udcff: half \udc80", r"a\udcff")
 
 
 @given(st.lists(st.integers(0, 300), max_size=5), st.integers(1, 60))

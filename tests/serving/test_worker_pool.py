@@ -1,0 +1,230 @@
+"""A model's workers, which say here what the test has them say: what runs, and what goes wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from batching.requests import queued
+from fakes import clock, on_loop, turns
+from inferd.backends.base import ModelDescription
+from inferd.batching.batch import Batch
+from inferd.batching.batcher import BatchResult
+from inferd.batching.queue import QueuedRequest, Stage
+from inferd.config.model import ModelConfig
+from inferd.errors import BackendError, InferdError, ModelUnavailable
+from inferd.serving.asks import Asks
+from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.worker_pool import WorkerPool
+from inferd.types.datatype import FP32
+from inferd.types.inference import InferenceRequest
+from inferd.types.tensor import Tensor, TensorSpec
+from inferd.workers.culprits import Culprits
+from inferd.workers.memory import SLOTS, Window, pack_inline
+from inferd.workers.messages import (
+    Ask,
+    Command,
+    Done,
+    Event,
+    Forget,
+    Loaded,
+    Run,
+    TensorLine,
+    WorkerTerms,
+)
+from inferd.workers.process import Worker
+
+LINES = (TensorLine("x", "FP32", (2,)),)
+SPECS = (TensorSpec("x", FP32, (-1, 2)),)
+LOADED = Loaded("fake", "fake", 4, LINES, LINES, (), False, WorkerTerms())
+
+
+class FakeWorker:
+    """A worker without a process."""
+
+    def __init__(self, hear: Callable[[Event], None], ended: Callable[[InferdError], None]) -> None:
+        self.hear = hear
+        self.end = ended
+        self.told: list[Command] = []
+        self.closed = False
+
+    def send(self, command: Command) -> None:
+        self.told.append(command)
+
+    def windows(self, slot: int) -> tuple[Window, Window]:
+        return Window(-1, slot, False), Window(-1, slot, True)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def runs(self) -> list[int]:
+        """The jobs that it was given."""
+        return [command.job for command in self.told if isinstance(command, Run)]
+
+
+class FakePool:
+    """A pool of such workers, those that come next as `next` says: they load, fail, or are slow to
+    start; behind the last of it they do as the last."""
+
+    def __init__(self, asked: Callable[..., None] = lambda *_: None) -> None:
+        self.next = ["loads"]
+        self.made: list[FakeWorker] = []
+        self.results: list[BatchResult] = []
+        self.culprits = Culprits()
+        self.pool = WorkerPool("m", self._start, asked, self.culprits)
+
+    async def open(self, workers: int = 1) -> "FakePool":
+        await self.pool.open()
+        await self.pool.grow(workers)
+        return self
+
+    async def _start(
+        self, hear: Callable[[Event], None], ended: Callable[[InferdError], None]
+    ) -> Worker:
+        how = self.next.pop(0) if len(self.next) > 1 else self.next[0]
+        if how == "slow":
+            await turns(20)
+        worker = FakeWorker(hear, ended)
+        self.made.append(worker)
+        if how == "fails":
+            clock().call_soon(ended, BackendError("no weights"))
+        else:
+            clock().call_soon(hear, LOADED)
+        return cast(Worker, worker)
+
+    def run_alone(self, item: QueuedRequest) -> None:
+        (batch,) = Batch([item], item.rows).singles()
+        self.pool.run(batch, lambda batch, result: self.results.append(result))
+
+
+def served(*pools: FakePool) -> ServedModel:
+    """A model that these run, which keeps sessions where there are several."""
+    spec = LoadSpec("m", 1, Path(), "python", ModelConfig(), 1, {})
+    description = ModelDescription("fake", "fake", 4, SPECS, SPECS)
+    loaded = LoadedModel(
+        description=description, runners=[each.pool for each in pools],
+        instance_count=len(pools), load_ns=0, culprits=pools[0].culprits,
+    )  # fmt: skip
+    return ServedModel(spec, loaded, clock())
+
+
+@on_loop
+async def test_there_is_trouble_when_no_worker_has_hope_and_not_before() -> None:
+    fake = await FakePool().open(2)
+    fake.next = ["fails"]
+    first, second = fake.made
+    first.end(BackendError("it fell"))
+    await turns(10)
+    assert fake.pool.trouble == ""
+    second.end(BackendError("it fell"))
+    assert fake.pool.trouble == "", "the second is started again at once"
+    await turns(10)
+    assert fake.pool.trouble == "no worker can be kept alive: no weights"
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_sessions_go_on_where_there_is_a_worker() -> None:
+    lost, well = await FakePool().open(), await FakePool().open()
+    model = served(lost, well)
+    lost.next = ["fails"]
+    lost.made[0].end(BackendError("it fell"))
+    await turns(10)
+    assert lost.pool.trouble
+    assert model.trouble == ""
+    tensor = Tensor("x", FP32, np.zeros((1, 2), np.float32))
+    refused = 0
+    for number in range(8):
+        request = InferenceRequest("m", "", [tensor], session=str(number))
+        try:
+            model.submit(request, lambda answer: None)
+        except ModelUnavailable:
+            refused += 1
+    assert 0 < refused < 8
+    await turns(2)
+    assert well.made[0].runs()
+    well.next = ["fails"]
+    well.made[0].end(BackendError("it fell"))
+    await turns(10)
+    assert "no worker can be kept alive" in model.trouble
+    for fake in (lost, well):
+        await fake.pool.aclose()
+
+
+@on_loop
+async def test_when_one_worker_fails_to_load_those_that_were_starting_are_closed() -> None:
+    fake = FakePool()
+    fake.next = ["loads", "fails", "slow"]
+    with pytest.raises(BackendError, match=r"^no weights$"):
+        await fake.open(3)
+    await fake.pool.aclose()
+    await turns(30)
+    first, _, slow = fake.made
+    assert first.closed
+    assert slow.closed
+
+
+@on_loop
+async def test_a_suspect_that_fails_alone_and_ends_nothing_is_acquitted() -> None:
+    fake = await FakePool().open()
+    item = queued()
+    fake.culprits.suspect("predict", item.arrays)
+    fake.run_alone(item)
+    (worker,) = fake.made
+    worker.hear(Done(worker.runs()[0], [], {0: BackendError("as it happens")}))
+    assert [str(result.error) for result in fake.results] == ["as it happens"]
+    assert not fake.culprits.accuse("predict", item.arrays)
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_what_waits_to_run_by_itself_for_nobody_is_not_run() -> None:
+    fake = await FakePool().open()
+    (worker,) = fake.made
+    first, second = queued(), queued()
+    fake.run_alone(first)
+    fake.run_alone(second)
+    second.stage = Stage.DONE
+    fake.pool.cancelled(second)
+    assert len(fake.results) == 1
+    worker.hear(Done(worker.runs()[0], [], {0: BackendError("no")}))
+    assert len(fake.results) == 2
+    assert len(worker.runs()) == 1
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_a_batch_for_which_no_shared_memory_is_left_fails_and_takes_no_other_ones() -> None:
+    fake = await FakePool().open()
+    (seat,) = fake.pool.seats
+    assert len({seat.take_slot() for _ in range(SLOTS)}) == SLOTS
+    fake.run_alone(queued())
+    (result,) = fake.results
+    assert isinstance(result.error, BackendError)
+    assert "are in use" in str(result.error)
+    assert not seat.jobs
+    await fake.pool.aclose()
+
+
+@pytest.mark.parametrize("close", [False, True])
+@on_loop
+async def test_what_a_worker_has_asked_is_given_up_when_it_is_gone(close: bool) -> None:
+    asked = await FakePool().open()
+    model = served(asked)
+    asking = await FakePool(Asks(lambda name: model).heard).open()
+    x = {"x": pack_inline(FP32, np.zeros((1, 2), np.float32))}
+    for number in (1, 2, 3):
+        asking.made[0].hear(Ask(number, "m", "predict", x, "", False))
+    asking.made[0].hear(Forget(2))
+    await turns(2)
+    assert asked.made[0].runs()
+    assert model.in_flight() == 2
+    if close:
+        await asking.pool.aclose()
+    else:
+        asking.made[0].end(BackendError("it fell"))
+    assert model.in_flight() == 0
+    await asking.pool.aclose()
+    await asked.pool.aclose()
