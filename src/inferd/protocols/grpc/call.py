@@ -1,0 +1,194 @@
+"""Calls of one request message: what arrives becomes a message, what is answered becomes an answer,
+in one piece where it is small. What a message means, subclasses know.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from inferd.errors import InferdError
+from inferd.protocols.faults import log_fault
+from inferd.protocols.grpc.framing import (
+    MIN_COMPRESS_BYTES,
+    Frame,
+    Malformed,
+    Message,
+    MessageReader,
+    decompressed,
+    framed_compressed,
+)
+from inferd.protocols.grpc.head import CallHead, answer_head, error_block, trailers
+from inferd.protocols.grpc.status import grpc_status
+from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http2.stream import Http2Stream
+
+if TYPE_CHECKING:
+    from inferd.protocols.grpc.router import GrpcRouter
+
+_log = logging.getLogger("inferd.grpc")
+
+OFFLOAD_BYTES = 256 * 1024
+"""Larger messages are taken apart, and larger answers compressed, on a thread."""
+
+LARGE_BYTES = 128 * 1024
+"""To copy an answer of this size behind its head would cost more than a second write."""
+
+_clock_ns = time.perf_counter_ns
+
+
+class UnaryCall:
+    """One call on one stream; a StreamSink."""
+
+    __slots__ = (
+        "_compressed", "_message", "_reader", "deadline_ns", "head", "identity", "over", "router",
+        "start_ns", "stream",
+    )  # fmt: skip
+
+    def __init__(self, router: "GrpcRouter", stream: Http2Stream, head: CallHead) -> None:
+        self.router = router
+        self.stream = stream
+        self.head = head
+        self.over = False
+        """Answered, or nobody is there to answer."""
+        self.start_ns = _clock_ns()
+        self.deadline_ns = self.start_ns + head.timeout_ns if head.timeout_ns else 0
+        self.identity = request_id(head.request_id)
+        self._message: Message | None = None
+        self._compressed = False
+        self._reader: MessageReader | None = None
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def data(self, chunk: memoryview | bytes) -> None:
+        """See StreamSink. A small message comes whole, and needs no reader."""
+        if self.over:
+            return
+        if self._reader is None:
+            if self._message is None and len(chunk) >= 5 and chunk[0] == 0:
+                size = int.from_bytes(chunk[1:5], "big")
+                if len(chunk) == size + 5 and size <= self.router.max_message_bytes:
+                    self._message = bytes(chunk[5:])
+                    return
+            self._reader = MessageReader(self.router.max_message_bytes)
+        try:
+            frames = self._reader.feed(chunk)
+            if frames:
+                self._take(frames)
+        except InferdError as error:
+            self.fail(error)
+            return
+        intake = self.router.intake(self.stream.connection)
+        if self._reader.in_message:
+            intake.took(self.stream, len(chunk))
+        else:
+            intake.ended(self.stream)
+
+    def _take(self, frames: list[Frame]) -> None:
+        if self._message is not None or len(frames) > 1:
+            raise Malformed(f"{self.head.fields[b':path'].decode()} takes one message, not several")
+        ((self._compressed, self._message),) = frames
+
+    def ended(self) -> None:
+        """See StreamSink."""
+        if self.over:
+            return
+        if self._reader is not None and self._reader.in_message:
+            self.fail(Malformed("the stream ended in the middle of a message"))
+        elif self._message is None:
+            self.fail(Malformed("the stream ended without a message"))
+        elif self._compressed:
+            self._on_thread(self._message)
+        else:
+            self.begin(self._message)
+
+    def gone(self, code: int) -> None:
+        """See StreamSink."""
+        if self._reader is not None:
+            self.router.intake(self.stream.connection).ended(self.stream)
+        if not self.over:
+            self.over = True
+            self.cancel()
+            self.router.left(self)
+
+    def writable(self) -> None:
+        """See StreamSink; an answer is whole when it is sent, and waits by itself."""
+
+    def _on_thread(self, message: Message) -> None:
+        def done(future: "asyncio.Future[bytes]") -> None:
+            if self.over:
+                return
+            try:
+                plain = future.result()
+            except InferdError as error:
+                self.fail(error)
+            else:
+                self.begin(plain)
+
+        most = self.router.max_message_bytes
+        work = asyncio.get_running_loop().run_in_executor(
+            None, decompressed, message, self.head.encoding, most
+        )
+        work.add_done_callback(done)
+
+    # -- what subclasses do ----------------------------------------------------------------------
+
+    def begin(self, message: Message) -> None:
+        """The request is here."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The client has left."""
+        raise NotImplementedError
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def answer(self, parts: list[bytes | memoryview], more: Mapping[bytes, bytes]) -> None:
+        """Send the one answer; `more` is trailing metadata."""
+        encoding = self.head.answer_encoding(self._compressed)
+        size = sum(len(part) for part in parts)
+        if encoding and size >= MIN_COMPRESS_BYTES:
+            self._answer_compressed(b"".join(parts), encoding, more)
+            return
+        self.over = True
+        prefix = b"\x00" + size.to_bytes(4, "big")
+        head, last = answer_head(self.identity), trailers(more)
+        if size < LARGE_BYTES:
+            self.stream.answer(head, b"".join((prefix, *parts)), last)
+        else:
+            self._answer_large(head, [prefix, *parts], last)
+        self.router.answered(self, 0)
+
+    def _answer_large(self, head: bytes, parts: list[bytes | memoryview], last: bytes) -> None:
+        stream = self.stream
+        stream.send_head(head)
+        for part in parts:
+            stream.send(part)
+        stream.finish(last)
+
+    def _answer_compressed(self, body: bytes, encoding: str, more: Mapping[bytes, bytes]) -> None:
+        def send(small: bytes) -> None:
+            if not self.over:
+                self.over = True
+                self._answer_large(answer_head(self.identity, encoding), [small], trailers(more))
+                self.router.answered(self, 0)
+
+        if len(body) <= OFFLOAD_BYTES:
+            send(framed_compressed(body, encoding))
+            return
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(None, framed_compressed, body, encoding)
+        work.add_done_callback(lambda done: send(done.result()))
+
+    def fail(self, error: InferdError, more: Mapping[bytes, bytes] | None = None) -> None:
+        """Answer with an error; harmless when the client has left."""
+        if self.over:
+            return
+        self.over = True
+        log_fault(_log, error, self.identity)
+        if self._reader is not None:
+            self.router.intake(self.stream.connection).ended(self.stream)
+        self.stream.refuse(error_block(error, self.identity, more or {}))
+        self.router.answered(self, grpc_status(error))
+

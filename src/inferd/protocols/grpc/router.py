@@ -1,0 +1,131 @@
+"""Finds the call that a stream asks for, and keeps what calls share: methods, limits, counts."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from inferd.protocols.grpc.handled_call import HandledCall, StreamedCall
+from inferd.protocols.grpc.head import CallHead, Fields, error_block, http_refusal
+from inferd.protocols.grpc.intake import Intake
+from inferd.protocols.grpc.methods import Method
+from inferd.protocols.grpc.status import CANCELLED, NAMES, grpc_status
+from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http2.connection import Http2Connection, StreamSink
+from inferd.protocols.http2.stream import Http2Stream
+
+_log = logging.getLogger("inferd.access")
+
+MAX_HEADS = 512
+"""How many header blocks are remembered."""
+
+Direct = Callable[["GrpcRouter", Http2Stream, CallHead], StreamSink]
+"""Starts a call that needs no handler."""
+
+
+class Answered(Protocol):
+    """A call, to whoever counts and logs it."""
+
+    head: CallHead
+    identity: bytes
+    start_ns: int
+
+
+class GrpcRouter:
+    """An Accept."""
+
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        direct: Mapping[str, Direct],
+        max_message_bytes: int,
+        access_log: bool = False,
+    ) -> None:
+        self.max_message_bytes = max_message_bytes
+        self.calls: dict[tuple[str, int], int] = {}
+        """Answers by method and status."""
+        self._methods = {method.path.encode(): method for method in methods}
+        self._direct = {path.encode(): start for path, start in direct.items()}
+        self._heads: dict[int, CallHead] = {}
+        self._intakes: WeakKeyDictionary[Http2Connection, Intake] = WeakKeyDictionary()
+        self._access_log = access_log
+
+    def __call__(self, stream: Http2Stream, fields: Fields) -> StreamSink:
+        """A request's header block is here."""
+        head = self._heads.get(id(fields))
+        if head is None or head.fields is not fields:
+            refusal = http_refusal(fields)
+            if refusal:
+                stream.refuse(refusal)
+                return _NOBODY
+            head = CallHead(fields, self._methods)
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            self._heads[id(fields)] = head
+        if head.refusal is not None or head.method is None:
+            return self._refused(stream, head)
+        start = self._direct.get(fields[b":path"])
+        if start is not None:
+            return start(self, stream, head)
+        if head.method.kind == "unary":
+            return HandledCall(self, stream, head, head.method)
+        return StreamedCall(self, stream, head, head.method)
+
+    def _refused(self, stream: Http2Stream, head: CallHead) -> StreamSink:
+        assert head.refusal is not None
+        identity = request_id(head.request_id)
+        stream.refuse(error_block(head.refusal, identity, {}))
+        self._count(head, identity, grpc_status(head.refusal), time.perf_counter_ns())
+        return _NOBODY
+
+    def intake(self, connection: Http2Connection) -> Intake:
+        """Who of a connection's streams is asked for more."""
+        intake = self._intakes.get(connection)
+        if intake is None:
+            intake = self._intakes[connection] = Intake(self.max_message_bytes)
+        return intake
+
+    # -- counting --------------------------------------------------------------------------------
+
+    def answered(self, call: Answered, status: int) -> None:
+        """Count one answer, and log it if that is wanted."""
+        self._count(call.head, call.identity, status, call.start_ns)
+
+    def left(self, call: Answered) -> None:
+        """Count a call whose client has left."""
+        self._count(call.head, call.identity, CANCELLED, call.start_ns)
+
+    def _count(self, head: CallHead, identity: bytes, status: int, start_ns: int) -> None:
+        path = head.method.path if head.method is not None else ""
+        self.calls[path, status] = self.calls.get((path, status), 0) + 1
+        if self._access_log:
+            milliseconds = round((time.perf_counter_ns() - start_ns) / 1e6, 3)
+            _log.info(
+                "call",
+                extra={
+                    "method": path,
+                    "status": NAMES[status],
+                    "milliseconds": milliseconds,
+                    "request_id": identity.decode("latin-1"),
+                },
+            )
+
+
+class _Nobody:
+    """The sink of a stream that is answered already."""
+
+    def data(self, chunk: memoryview | bytes) -> None:
+        """Nobody listens."""
+
+    def ended(self) -> None:
+        """Nobody waits."""
+
+    def gone(self, code: int) -> None:
+        """Nobody minds."""
+
+    def writable(self) -> None:
+        """Nobody writes."""
+
+
+_NOBODY = _Nobody()
