@@ -118,7 +118,8 @@ def test_what_waits_is_told_when_it_has_gone() -> None:
     assert sink.told == []
     client.send(window_update(1, 1))
     assert sink.told == ["writable"]
-    assert sink.stream.send(b"") and client.connection.output.queued == 0
+    assert sink.stream.send(b"")
+    assert client.connection.output.queued == 0
 
 
 def test_while_the_transport_is_full_data_waits() -> None:
@@ -157,7 +158,8 @@ def test_a_refusal_is_headers_and_a_reset_if_the_client_goes_on_sending() -> Non
     ]  # fmt: skip
     assert resets_of(frames) == [(1, NO_ERROR)]
     assert client.send(data(1, b"on its way")) == []
-    assert client.sinks[1].told == [] and client.sinks[1].body == b""
+    assert client.sinks[1].told == []
+    assert client.sinks[1].body == b""
 
 
 def test_a_refusal_while_accepting() -> None:
@@ -274,7 +276,8 @@ def test_a_smaller_table_of_the_clients_is_said_once() -> None:
     client.decoder.max_allowed_table_size = 0
     blocks = block_of(client.send(call(1), call(3)), 1)
     assert client.fields(blocks[0])[0] == (b":status", b"200")
-    assert blocks[0][:1] == b"\x20" and blocks[1][:1] != b"\x20"
+    assert blocks[0][:1] == b"\x20"
+    assert blocks[1][:1] != b"\x20"
 
 
 def test_a_long_block_is_continued() -> None:
@@ -284,7 +287,9 @@ def test_a_long_block_is_continued() -> None:
     client.sinks[1].stream.refuse(long)
     frames = client.taken()
     assert [len(p) for _, _, _, p in frames][:2] == [16_384, 16_384]
-    assert len(frames) == 3 and frames[0][1] == END_STREAM and frames[2][1] == END_HEADERS
+    assert len(frames) == 3
+    assert frames[0][1] == END_STREAM
+    assert frames[2][1] == END_HEADERS
     assert block_of(frames, 1) == [long]
 
 
