@@ -697,7 +697,7 @@ class Http2Connection:
     def _leave_streams(self, code: int) -> None:
         streams = list(self.streams.values())
         self.streams.clear()
-        self.output.clear()
+        self.output.ready.clear()
         for stream in streams:
             stream.drop()
         for stream in streams:
@@ -798,7 +798,7 @@ class Http2Connection:
         limits = self.limits
         alive_s = self._alive_s
         if alive_s is not None:
-            if self._heard_s <= alive_s:
+            if self._heard_s < alive_s:
                 return now_s - alive_s > limits.keep_alive_timeout_s
             self._alive_s = None
         elif limits.keep_alive_s and now_s - self._heard_s > limits.keep_alive_s:

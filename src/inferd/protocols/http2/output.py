@@ -127,11 +127,6 @@ class Output:
         if self.ready:
             self.wake()
 
-    def clear(self) -> None:
-        """No stream has anything to send any more."""
-        self.ready.clear()
-        self.queued = 0
-
     def _pump(self) -> None:
         """Give each stream that waits a frame, again and again, while there is window and room."""
         ready = self.ready
