@@ -1,14 +1,10 @@
 import asyncio
-import functools
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-import uvloop
 
 from inferd.protocols.http2.frames import (
     ACK,
@@ -16,19 +12,14 @@ from inferd.protocols.http2.frames import (
     GOAWAY,
     MAX_ID,
     PING,
-    PREFACE,
     SETTINGS,
     frame,
     settings,
     window_update,
 )
-from inferd.protocols.http2.headers import encode_block
-from inferd.protocols.http2.limits import Http2Limits
-from inferd.protocols.http2.listener import Http2Listener
 from protocols.http2.client import (
     HEAD_BLOCK,
     LAST_BLOCK,
-    Echo,
     Sink,
     call,
     data,
@@ -36,55 +27,7 @@ from protocols.http2.client import (
     headers,
     payload_of,
 )
-
-BEGIN = PREFACE + settings({}) + frame(SETTINGS, ACK, 0)
-
-
-def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test on the loop that servers run on."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(test(*args, **kwargs))
-
-    return run
-
-
-class Served:
-    """A listener whose streams are read by sinks of one kind."""
-
-    def __init__(self, sink: Any = Echo, limits: Http2Limits | None = None) -> None:
-        self.sinks: list[Sink] = []
-        self.sink = sink
-        self.listener = Http2Listener(self.accept, limits or Http2Limits())
-        self.port = 0
-
-    def accept(self, stream: Any, fields: Any) -> Sink:
-        made: Sink = self.sink(stream, fields)
-        self.sinks.append(made)
-        return made
-
-    async def __aenter__(self) -> "Served":
-        self.port = (await self.listener.start("127.0.0.1", 0))[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.listener.stop()
-
-    async def connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-
-async def until_frame(reader: asyncio.StreamReader, wanted: int) -> list[Any]:
-    """Frames up to the first of a type."""
-    output = b""
-    async with asyncio.timeout(5):
-        while True:
-            head = await reader.readexactly(9)
-            output += head + await reader.readexactly(int.from_bytes(head[:3], "big"))
-            if head[3] == wanted:
-                return frames_of(output)
+from protocols.http2.serving import BEGIN, GrpcEcho, Served, on_uvloop, until_frame
 
 
 @on_uvloop
@@ -161,20 +104,6 @@ async def test_a_drain_ends_connections_and_loses_no_call() -> None:
         writer.close()
         with pytest.raises(ConnectionRefusedError):
             await served.connected()
-
-
-GRPC_HEAD = encode_block([(b":status", b"200"), (b"content-type", b"application/grpc")])
-
-
-class GrpcEcho(Sink):
-    """An echo with one call a stream; gRPC's prefix comes back with the message."""
-
-    def data(self, chunk: memoryview | bytes) -> None:
-        super().data(chunk)
-        self.stream.consumed(len(chunk))
-
-    def ended(self) -> None:
-        self.stream.answer(GRPC_HEAD, self.body, LAST_BLOCK)
 
 
 @on_uvloop

@@ -153,7 +153,9 @@ class Watched:
                     once.add(sid)
             elif kind == RST_STREAM:
                 reset.add(sid)
-        assert sum(kind == GOAWAY for kind, *_ in self.frames) <= 1
+        last_ids = [int.from_bytes(p[:4], "big") for kind, _, _, p in self.frames if kind == GOAWAY]
+        assert last_ids == sorted(last_ids, reverse=True)
+        assert len(last_ids) <= 3
 
     def granted(self, sent: list[Frame]) -> None:
         """No more DATA than the client's frames have ever granted."""
