@@ -311,19 +311,17 @@ class Http2Connection:
                 self._room = left if left >= half else self._give_back(left)
                 stream = streams.get(stream_id)
                 if stream is None or stream.half_closed:
-                    self._on_stray_data(stream, stream_id)
+                    self._on_stray_data(stream, stream_id, length)
                     continue
-                if flags & PADDED:
-                    start, end = self._padded(data, start, end)
-                    stream.consumed(length - (end - start))
-                    if end == start and not flags & END_STREAM:
-                        self._count_empty()
-                elif not length and not flags & END_STREAM:
-                    self._count_empty()
                 stream.room -= length
                 if stream.room < 0:
                     self._reset_for(stream, FLOW_CONTROL_ERROR)
                     continue
+                if flags & PADDED:
+                    start, end = self._padded(data, start, end)
+                    stream.consumed(length - (end - start))
+                if start == end and not flags & END_STREAM:
+                    self._count_empty()
                 if stream.left >= 0:
                     stream.left -= end - start
                     if stream.left < 0 or (flags & END_STREAM and stream.left):
@@ -396,16 +394,14 @@ class Http2Connection:
         self._block_ended = flags & END_STREAM != 0
         self._block_s = self._now_s
         self._expected = CONTINUATION
-        self._block += part
-        self._bound_block()
+        self._gather(part)
 
     def _on_continuation(self, flags: int, stream_id: int, part: bytes) -> None:
         if self._expected != CONTINUATION or stream_id != self._block_id:
             raise Fault(PROTOCOL_ERROR, "CONTINUATION where none may be")
         if not part and not flags & END_HEADERS:
             self._count_empty()
-        self._block += part
-        self._bound_block()
+        self._gather(part)
         if flags & END_HEADERS:
             block = bytes(self._block)
             self._block.clear()
@@ -413,9 +409,10 @@ class Http2Connection:
             self._expected = None
             self._on_block(stream_id, block, self._block_ended)
 
-    def _bound_block(self) -> None:
-        if len(self._block) > 2 * self.limits.max_header_list_bytes:
+    def _gather(self, part: bytes) -> None:
+        if len(self._block) + len(part) > 2 * self.limits.max_header_list_bytes:
             raise Fault(ENHANCE_YOUR_CALM, "a header block that does not end")
+        self._block += part
 
     def _on_block(self, stream_id: int, block: bytes, ended: bool) -> None:
         """A whole header block: a request, or trailers."""
@@ -497,14 +494,15 @@ class Http2Connection:
 
     # -- other frames ----------------------------------------------------------------------------
 
-    def _on_stray_data(self, stream: Http2Stream | None, stream_id: int) -> None:
+    def _on_stray_data(self, stream: Http2Stream | None, stream_id: int, length: int) -> None:
         """DATA for no stream, or for one that the client had ended."""
         if stream is not None:
             self._reset_for(stream, STREAM_CLOSED)
         elif self._is_idle(stream_id):
             raise Fault(PROTOCOL_ERROR, f"DATA on stream {stream_id}")
         elif stream_id in self._cut_off or stream_id > self._accepts_until:
-            self._count_idle()
+            if not length:
+                self._count_idle()
         else:
             self._reset_idle(stream_id, STREAM_CLOSED)
 

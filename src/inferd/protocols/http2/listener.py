@@ -31,6 +31,7 @@ class Http2Listener:
         self.elsewhere = elsewhere
         """Where those who speak HTTP/1.1 are sent."""
         self.connections: set[Http2Transport] = set()
+        self.draining = False
         self.now_s = time.monotonic()
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -49,6 +50,7 @@ class Http2Listener:
 
     def drain(self) -> None:
         """Take no new connections, and ask the clients of the others to leave."""
+        self.draining = True
         if self._server is not None:
             self._server.close()
         self.now_s = time.monotonic()

@@ -44,6 +44,8 @@ class Http2Transport(asyncio.Protocol):
         if secured is not None and secured.selected_alpn_protocol() != "h2":
             self.connection.lost()
             self._transport.close()
+        elif self._listener.draining:
+            self.connection.drain(self._listener.now_s)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
@@ -99,7 +101,8 @@ class Http2Transport(asyncio.Protocol):
         if self.closed or self.ended_s is not None:
             return
         more = True
-        while more and not self._paused:
+        # The last frames of a connection go out even to a full socket: there are few.
+        while more and (connection.closing or not self._paused):
             frames = connection.take()
             if len(frames) == 1:
                 self._transport.write(frames[0])
