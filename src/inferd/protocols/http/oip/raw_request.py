@@ -6,7 +6,8 @@ Source: Triton's binary tensor data extension, "raw binary request" (header leng
 import numpy as np
 
 from inferd.errors import InvalidRequest
-from inferd.protocols.http.oip.request_codec import OutputForm, from_buffer
+from inferd.protocols.http.oip.request_codec import OutputForm
+from inferd.protocols.oip.tensors import from_buffer
 from inferd.types.datatype import BYTES
 from inferd.types.inference import InferenceRequest
 from inferd.types.tensor import Array, Tensor, TensorSpec
