@@ -228,7 +228,12 @@ class DataPlane:
                 arrived.put_nowait(_END)
 
         streams = served.signature.streams and request.method == "predict"
-        item = served.submit(request, end, arrived.put_nowait if streams else None)
+        on_done: OnDone = end
+        on_part: OnDone = arrived.put_nowait
+        if request.outputs and any(output.classification for output in request.outputs):
+            on_done = _classifying(served, request, end)
+            on_part = _classifying(served, request, on_part)
+        item = served.submit(request, on_done, on_part if streams else None)
         try:
             while True:
                 response = await arrived.get()

@@ -59,24 +59,31 @@ def binary_tensor(
     """An input whose elements are `size` bytes of a body."""
     datatype = datatype_named(name, datatype_name)
     count = element_count(name, shape, datatype)
+    array = binary_array(name, datatype, shape, count, body, offset, size, model)
+    return Tensor(name, datatype, array)
+
+
+def binary_array(
+    name: str, datatype: DataType, shape: Sequence[int], count: int,
+    body: bytes | memoryview, offset: int, size: int, model: str,
+) -> Array:  # fmt: skip
+    """An input of `count` elements that are `size` bytes of a body."""
     if datatype is BYTES:
-        array = decode_bytes(name, body[offset : offset + size], count)
-    else:
-        expected = count * datatype.size_bytes
-        if size != expected:
-            raise InvalidRequest(
-                f"input byte size mismatch for input '{name}' for model '{model}'. "
-                f"Expected {expected}, got {size}"
-            )
-        array = from_buffer(body, datatype, count, offset)
-    return Tensor(name, datatype, array.reshape(shape))
+        return decode_bytes(name, memoryview(body)[offset : offset + size], count).reshape(shape)
+    expected = count * datatype.size_bytes
+    if size != expected:
+        raise InvalidRequest(
+            f"input byte size mismatch for input '{name}' for model '{model}'. "
+            f"Expected {expected}, got {size}"
+        )
+    return from_buffer(body, datatype, shape, offset)
 
 
-def from_buffer(body: memoryview, datatype: DataType, count: int, offset: int) -> Array:
+def from_buffer(
+    body: bytes | memoryview, datatype: DataType, shape: Sequence[int], offset: int
+) -> Array:
     """Elements of a body, without a copy where they lie aligned."""
-    if not count:
-        return np.empty(0, datatype.dtype)
-    array: Array = np.frombuffer(body, datatype.dtype, count, offset)
+    array: Array = np.ndarray(shape, datatype.dtype, body, offset)
     if not array.flags.aligned:
         array = array.copy()
     if datatype.kind == "bool":

@@ -44,10 +44,10 @@ def message_class(name: str) -> Any:
     return GetMessageClass(POOL.FindMessageTypeByName(name))
 
 
-def parsed(kind: Any, data: bytes | memoryview) -> Message:
+def parsed(kind: Any, data: bytes | bytearray | memoryview) -> Message:
     """A message from its bytes; raises InvalidRequest."""
     try:
-        return kind.FromString(data)
+        return kind.FromString(bytes(data))
     except DecodeError as error:
         raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
