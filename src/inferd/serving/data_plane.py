@@ -185,7 +185,7 @@ class DataPlane:
         if self.draining:
             raise Overloaded("the server is shutting down and takes no new requests", 5.0)
         served = self._manager.predictive(request.model_name, request.model_version)
-        if request.outputs and any(output.classification for output in request.outputs):
+        if request.outputs:
             on_done = _classifying(served, request, on_done)
         return served.submit(request, on_done)
 
@@ -230,8 +230,8 @@ class DataPlane:
         streams = served.signature.streams and request.method == "predict"
         on_done: OnDone = end
         on_part: OnDone = arrived.put_nowait
-        if request.outputs and any(output.classification for output in request.outputs):
-            on_done = _classifying(served, request, end)
+        if request.outputs:
+            on_done = _classifying(served, request, on_done)
             on_part = _classifying(served, request, on_part)
         item = served.submit(request, on_done, on_part if streams else None)
         try:
@@ -256,8 +256,10 @@ _END = InferenceResponse("", "", [])
 def _classifying(
     served: ServedModel, request: InferenceRequest, on_done: OnDone
 ) -> Callable[[InferenceResponse | InferdError], None]:
-    specs = {spec.name: spec for spec in served.outputs}
     counts = {o.name: o.classification for o in request.outputs or () if o.classification}
+    if not counts:
+        return on_done
+    specs = {spec.name: spec for spec in served.outputs}
     for name, count in counts.items():
         if name in specs:
             check_classification(specs[name], count)
