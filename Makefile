@@ -7,7 +7,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test test-all lint format bench bench-llm clean
+.PHONY: help demo demo-llm test test-all lint format proto bench bench-llm clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | while IFS= read -r line; do \
@@ -36,6 +36,10 @@ lint: $(VENV)/dev.stamp ## Check style, format, types and imports
 format: $(VENV)/dev.stamp ## Put the source into its one format
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
+
+proto: $(VENV)/dev.stamp ## Compile the .proto files of src/inferd/protocols/pb
+	cd src/inferd/protocols/pb && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I . \
+		--include_imports --descriptor_set_out=messages.binpb $$(find * -name '*.proto' | sort)
 
 bench: $(VENV)/dev.stamp ## Measure: make bench ARGS="..."
 	$(BIN)/python -m benchmarks $(ARGS)

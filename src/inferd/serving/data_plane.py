@@ -185,7 +185,7 @@ class DataPlane:
         if self.draining:
             raise Overloaded("the server is shutting down and takes no new requests", 5.0)
         served = self._manager.predictive(request.model_name, request.model_version)
-        if request.outputs and any(output.classification for output in request.outputs):
+        if request.outputs:
             on_done = _classifying(served, request, on_done)
         return served.submit(request, on_done)
 
@@ -228,7 +228,12 @@ class DataPlane:
                 arrived.put_nowait(_END)
 
         streams = served.signature.streams and request.method == "predict"
-        item = served.submit(request, end, arrived.put_nowait if streams else None)
+        on_done: OnDone = end
+        on_part: OnDone = arrived.put_nowait
+        if request.outputs:
+            on_done = _classifying(served, request, on_done)
+            on_part = _classifying(served, request, on_part)
+        item = served.submit(request, on_done, on_part if streams else None)
         try:
             while True:
                 response = await arrived.get()
@@ -251,8 +256,10 @@ _END = InferenceResponse("", "", [])
 def _classifying(
     served: ServedModel, request: InferenceRequest, on_done: OnDone
 ) -> Callable[[InferenceResponse | InferdError], None]:
-    specs = {spec.name: spec for spec in served.outputs}
     counts = {o.name: o.classification for o in request.outputs or () if o.classification}
+    if not counts:
+        return on_done
+    specs = {spec.name: spec for spec in served.outputs}
     for name, count in counts.items():
         if name in specs:
             check_classification(specs[name], count)

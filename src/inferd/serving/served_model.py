@@ -137,17 +137,17 @@ class ServedModel:
         """Queue a request; `on_done` is called once, on the loop's thread, unless it is cancelled.
 
         With `on_part` a model that streams tells it each part, and `on_done` an answer without
-        outputs. Raises InvalidRequest, Overloaded or ModelUnavailable at once, and then `on_done`
-        is not called.
+        outputs. Raises InvalidRequest, Unsupported, Overloaded or ModelUnavailable at once, and
+        then `on_done` is not called.
         """
         arrival_ns = _clock_ns()
         try:
             item = self._item(request, on_done, arrival_ns)
             if self.signature.streams and request.method == "predict":
                 if on_part is None:
-                    raise InvalidRequest(
+                    raise Unsupported(
                         f"model '{self.name}' answers with a stream, which this call cannot carry; "
-                        f"use POST /models/{self.name} or /ws/models/{self.name}"
+                        f"use POST /models/{self.name}, /ws/models/{self.name} or ModelStreamInfer"
                     )
                 item.on_part = on_part
         except InferdError:

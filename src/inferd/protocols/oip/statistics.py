@@ -1,9 +1,23 @@
-"""Statistics of served models as Triton's statistics extension prints them. Pure."""
+"""Statistics of served models as Triton's statistics extension prints them."""
 
 from typing import Any
 
+from inferd.errors import InferdError, InvalidRequest
 from inferd.observability.statistics import Duration
+from inferd.serving.control_plane import ControlPlane
 from inferd.serving.served_model import ServedModel
+
+
+def statistics(control: ControlPlane, name: str = "", version: str = "") -> dict[str, Any]:
+    """Statistics of one model, or of all; raises InvalidRequest."""
+    try:
+        served = control.models(name, version)
+    except InferdError as error:
+        raise InvalidRequest(
+            f"requested model '{name}'{f' version {version}' if version else ''} is not "
+            f"available, no statistics: {error}"
+        ) from error
+    return {"model_stats": [model_statistics(model) for model in served]}
 
 
 def model_statistics(served: ServedModel) -> dict[str, Any]:

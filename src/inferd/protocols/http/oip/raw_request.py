@@ -6,7 +6,8 @@ Source: Triton's binary tensor data extension, "raw binary request" (header leng
 import numpy as np
 
 from inferd.errors import InvalidRequest
-from inferd.protocols.http.oip.request_codec import OutputForm, from_buffer
+from inferd.protocols.http.oip.request_codec import OutputForm
+from inferd.protocols.oip.tensors import from_buffer
 from inferd.types.datatype import BYTES
 from inferd.types.inference import InferenceRequest
 from inferd.types.tensor import Array, Tensor, TensorSpec
@@ -28,18 +29,17 @@ def decode_raw(
             raise InvalidRequest(
                 f"For BYTE datatype raw input '{spec.name}', the model must have input shape [1]"
             )
-        array: Array = np.empty(1, dtype=object)
-        array[0] = body
+        array: Array = np.empty([1] * len(shape), dtype=object)
+        array.fill(body)
     else:
-        count = _fill_free_dimension(spec, shape, len(body))
-        array = from_buffer(memoryview(body), spec.datatype, count, 0)
-    tensor = Tensor(spec.name, spec.datatype, array.reshape([max(dim, 1) for dim in shape]
-                    if spec.datatype is BYTES else shape))  # fmt: skip
+        _fill_free_dimension(spec, shape, len(body))
+        array = from_buffer(body, spec.datatype, shape, 0)
+    tensor = Tensor(spec.name, spec.datatype, array)
     return InferenceRequest(name, version, [tensor]), OutputForm(binary_default=True)
 
 
-def _fill_free_dimension(spec: TensorSpec, shape: list[int], size: int) -> int:
-    """Put what the body's size allows into the one free dimension; the number of elements."""
+def _fill_free_dimension(spec: TensorSpec, shape: list[int], size: int) -> None:
+    """Put what the body's size allows into the one free dimension."""
     free = [i for i, dim in enumerate(shape) if dim < 0]
     if len(free) > 1:
         raise InvalidRequest(
@@ -61,4 +61,3 @@ def _fill_free_dimension(spec: TensorSpec, shape: list[int], size: int) -> int:
         raise InvalidRequest(
             f"input byte size mismatch for raw input '{spec.name}'. Expected {step}, got {size}"
         )
-    return size // spec.datatype.size_bytes

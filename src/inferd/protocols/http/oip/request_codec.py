@@ -5,23 +5,28 @@ phrases that Triton's clients and tests look for.
 """
 
 import json
-import struct
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from inferd.errors import InvalidRequest, Unsupported
+from inferd.errors import InvalidRequest
 from inferd.protocols.depth import MAX_DEPTH, check_depth
+from inferd.protocols.oip.parameters import (
+    check_input_parameters,
+    request_parameters,
+    requested_output,
+)
+from inferd.protocols.oip.tensors import (
+    binary_tensor,
+    datatype_named,
+    element_count,
+    from_values,
+)
 from inferd.schemas.oip import InferInput, InferOutput, InferRequest
-from inferd.types.datatype import BF16, BYTES, DATATYPES, FP16, DataType
+from inferd.types.datatype import BF16, FP16, DataType
 from inferd.types.inference import InferenceRequest, RequestedOutput
 from inferd.types.tensor import Array, Tensor
-
-MAX_ELEMENTS = 2**63 - 1
-MAX_DIMENSIONS = 64
 
 _decoder = msgspec.json.Decoder(InferRequest)
 
@@ -33,11 +38,6 @@ _PYTHON_TYPES: dict[str, frozenset[type]] = {
 }
 _JSON_WORDS = {"float": "numbers", "int": "whole numbers", "bool": "true or false",
                "bytes": "strings"}  # fmt: skip
-
-CONSUMED = frozenset(
-    {"binary_data_output", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
-)
-"""Request parameters that the server itself acts on or, for models without sequences, ignores."""
 
 
 class OutputForm:
@@ -79,7 +79,7 @@ def decode_request(
     parameters: dict[str, Any] | None = None
     timeout_us = 0
     if wire.parameters:
-        parameters, timeout_us = _request_parameters(wire.parameters, form)
+        parameters, timeout_us, form.binary_default = request_parameters(wire.parameters)
     inputs = []
     for wire_input in wire.inputs:
         if wire_input.parameters and binary is not None:
@@ -135,32 +135,9 @@ def _json_message(body: bytes, error: Exception) -> str:
 # -- parameters ------------------------------------------------------------------------------------
 
 
-def _request_parameters(
-    wire: Mapping[str, Any], form: OutputForm
-) -> tuple[dict[str, Any] | None, int]:
-    """The parameters that the model may see, and the queue time-out in microseconds."""
-    binary = wire.get("binary_data_output", False)
-    if not isinstance(binary, bool):
-        raise InvalidRequest("parameter 'binary_data_output' must be true or false")
-    form.binary_default = binary
-    timeout = wire.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:
-        raise InvalidRequest(
-            f"parameter 'timeout' must be a non-negative integer (microseconds), got {timeout!r}"
-        )
-    rest = {}
-    for key, value in wire.items():
-        if key.startswith("triton_"):
-            raise InvalidRequest(f"parameter keys starting with 'triton_' are reserved: '{key}'")
-        if key not in CONSUMED:
-            rest[key] = value
-    return rest or None, timeout
-
-
 def _binary_size(wire: InferInput) -> int | None:
     parameters = wire.parameters or {}
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"input '{wire.name}': shared memory is not supported by this server")
+    check_input_parameters(wire.name, parameters)
     size = parameters.get("binary_data_size")
     if size is None:
         return None
@@ -180,63 +157,18 @@ def _requested_outputs(wire: list[InferOutput], form: OutputForm) -> list[Reques
     outputs = []
     form.by_name = {}
     for entry in wire:
-        parameters = entry.parameters or {}
-        if "shared_memory_region" in parameters:
-            raise Unsupported(
-                f"output '{entry.name}': shared memory is not supported by this server"
-            )
-        binary = parameters.get("binary_data", form.binary_default)
-        if not isinstance(binary, bool):
-            raise InvalidRequest(
-                f"output '{entry.name}': parameter 'binary_data' must be true or false"
-            )
-        count = parameters.get("classification", 0)
-        if type(count) is not int or count < 0:
-            raise InvalidRequest(
-                f"output '{entry.name}': parameter 'classification' must be a positive integer"
-            )
+        output, binary = requested_output(entry.name, entry.parameters or {}, form.binary_default)
         form.by_name[entry.name] = binary
-        outputs.append(RequestedOutput(entry.name, count))
+        outputs.append(output)
     return outputs
 
 
 # -- tensors ---------------------------------------------------------------------------------------
 
 
-def _element_count(wire: InferInput, datatype: DataType) -> int:
-    """Elements of a shape that an array can have; a 0 does not excuse the other dimensions."""
-    shape = wire.shape
-    if len(shape) > MAX_DIMENSIONS:
-        raise InvalidRequest(
-            f"input '{wire.name}': shape has {len(shape)} dimensions, at most {MAX_DIMENSIONS}"
-        )
-    count = extent = 1
-    for dim in shape:
-        if dim < 0:
-            raise InvalidRequest(
-                f"input '{wire.name}': shape must hold non-negative integers, got {shape}"
-            )
-        count *= dim
-        extent *= dim or 1
-    if extent > MAX_ELEMENTS:
-        raise InvalidRequest(
-            f"input '{wire.name}': shape {shape} causes total element count to exceed maximum "
-            f"size of {MAX_ELEMENTS}"
-        )
-    if extent * (datatype.size_bytes or 8) > MAX_ELEMENTS:
-        raise InvalidRequest(f"byte size overflow for input '{wire.name}' of shape {shape}")
-    return count
-
-
-def _unknown_datatype(wire: InferInput) -> DataType:
-    raise InvalidRequest(
-        f"input '{wire.name}': unknown datatype '{wire.datatype}'; one of {', '.join(DATATYPES)}"
-    )
-
-
 def _json_tensor(wire: InferInput) -> Tensor:
-    datatype = DATATYPES.get(wire.datatype) or _unknown_datatype(wire)
-    count = _element_count(wire, datatype)
+    datatype = datatype_named(wire.name, wire.datatype)
+    count = element_count(wire.name, wire.shape, datatype)
     flat = _flatten(wire)
     if len(flat) != count:
         raise InvalidRequest(
@@ -286,79 +218,16 @@ def _from_json(wire: InferInput, flat: list[Any], datatype: DataType) -> Array:
             f"({_JSON_WORDS[kind]} expected)"
         )
     if kind == "bytes":
-        return _object_array([value.encode() for value in flat])
-    try:
-        return np.array(flat, dtype=datatype.dtype)
-    except OverflowError as error:
-        raise InvalidRequest(
-            f"input '{wire.name}': 'data' has values outside of {datatype.name}'s range: {error}"
-        ) from error
+        flat = [value.encode() for value in flat]
+    return from_values(wire.name, "data", flat, datatype)
 
 
 def _binary_tensor(
     wire: InferInput, body: memoryview, offset: int, size: int, model: str
 ) -> Tensor:
-    datatype = DATATYPES.get(wire.datatype) or _unknown_datatype(wire)
-    count = _element_count(wire, datatype)
     if offset + size > len(body):
         raise InvalidRequest(
             f"unexpected end of request: input '{wire.name}' needs {size} bytes, only "
             f"{len(body) - offset} are left"
         )
-    if datatype is BYTES:
-        array = decode_bytes(wire.name, body[offset : offset + size], count)
-    else:
-        expected = count * datatype.size_bytes
-        if size != expected:
-            raise InvalidRequest(
-                f"input byte size mismatch for input '{wire.name}' for model '{model}'. "
-                f"Expected {expected}, got {size}"
-            )
-        array = from_buffer(body, datatype, count, offset)
-    return Tensor(wire.name, datatype, array.reshape(wire.shape))
-
-
-def from_buffer(body: memoryview, datatype: DataType, count: int, offset: int) -> Array:
-    """Elements of a body, without a copy where they lie aligned."""
-    if not count:
-        return np.empty(0, datatype.dtype)
-    array: Array = np.frombuffer(body, datatype.dtype, count, offset)
-    if not array.flags.aligned:
-        array = array.copy()
-    if datatype.kind == "bool":
-        array = array.view(np.uint8).astype(np.bool_)  # any byte but 0 is true
-    return array
-
-
-def decode_bytes(name: str, data: memoryview, count: int) -> Array:
-    """BYTES elements: each a little-endian uint32 length and that many bytes."""
-    elements: list[bytes] = []
-    offset, end = 0, len(data)
-    expecting = f"Expecting {count} string elements for inference input '{name}'."
-    while offset < end:
-        if offset + 4 > end:
-            raise InvalidRequest(
-                f"incomplete string length indicator for inference input '{name}', expecting 4 "
-                f"bytes but only {end - offset} bytes available. {expecting}"
-            )
-        (length,) = struct.unpack_from("<I", data, offset)
-        offset += 4
-        if offset + length > end:
-            raise InvalidRequest(
-                f"incomplete string data for inference input '{name}', expecting string of length "
-                f"{length} but only {end - offset} bytes available. {expecting}"
-            )
-        elements.append(bytes(data[offset : offset + length]))
-        offset += length
-    if len(elements) != count:
-        raise InvalidRequest(
-            f"unexpected number of string elements {len(elements)} for inference input '{name}', "
-            f"expecting {count}"
-        )
-    return _object_array(elements)
-
-
-def _object_array(elements: list[bytes]) -> Array:
-    array: Array = np.empty(len(elements), dtype=object)
-    array[:] = elements
-    return array
+    return binary_tensor(wire.name, wire.datatype, wire.shape, body, offset, size, model)

@@ -4,7 +4,6 @@ Floats are written in their shortest form that reads back the same; NaN and infi
 lacks, become null. Source: Open Inference Protocol (REST) and Triton's binary extension.
 """
 
-import struct
 from functools import lru_cache
 
 import numpy as np
@@ -12,9 +11,10 @@ import orjson
 
 from inferd.errors import InvalidRequest
 from inferd.protocols.http.oip.request_codec import JSON_FORM, OutputForm
+from inferd.protocols.oip.tensors import encode_binary
 from inferd.types.datatype import BF16, BYTES, FP16, FP32, DataType
 from inferd.types.inference import InferenceResponse
-from inferd.types.tensor import Array, Tensor
+from inferd.types.tensor import Tensor
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -116,20 +116,3 @@ def _encode_json_strings(tensor: Tensor) -> bytes:
 
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
-
-
-def encode_binary(tensor: Tensor) -> bytes | memoryview:
-    """Little-endian, row-major; BYTES elements with their lengths."""
-    if tensor.datatype is BYTES:
-        return _encode_bytes(tensor.array)
-    array = np.ascontiguousarray(tensor.array)
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _encode_bytes(array: Array) -> bytes:
-    parts = []
-    for value in array.ravel().tolist():
-        data = value if isinstance(value, bytes) else str(value).encode()
-        parts.append(struct.pack("<I", len(data)))
-        parts.append(data)
-    return b"".join(parts)

@@ -11,16 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from inferd.errors import InferdError, InvalidRequest, Unsupported
+from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.depth import check_depth
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
-from inferd.protocols.oip.statistics import model_statistics
+from inferd.protocols.oip.repository import (
+    check_unload,
+    index_line,
+    load_config,
+    no_repository_name,
+)
+from inferd.protocols.oip.statistics import statistics
 from inferd.schemas.oip import LoadRequest, RepositoryIndexRequest, UnloadRequest
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
-from inferd.types.model import ModelReadyState, ModelStatus
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -104,53 +109,31 @@ class OipRoutes:
 
     async def statistics(self, request: Request) -> Response:
         """Statistics of one model or of all."""
-        name, version = _model(request)
-        try:
-            served = self._control.models(name, version)
-        except InferdError as error:
-            raise InvalidRequest(
-                f"requested model '{name}'{f' version {version}' if version else ''} is not "
-                f"available, no statistics: {error}"
-            ) from error
-        return json_response({"model_stats": [model_statistics(model) for model in served]})
+        return json_response(statistics(self._control, *_model(request)))
 
     # -- repository ----------------------------------------------------------------------------
 
     async def index(self, request: Request) -> Response:
         """Every model with its state."""
         body = await _body(request, RepositoryIndexRequest)
-        return json_response([_status(status) for status in self._control.index(body.ready)])
+        return json_response([index_line(status) for status in self._control.index(body.ready)])
 
     async def load(self, request: Request) -> Response:
         """Load a model and wait until it is ready."""
         body = await _body(request, LoadRequest)
-        config = None
-        for key, value in body.parameters.items():
-            if key == "config":
-                config = _config_text(value)
-            elif key.startswith("file:"):
-                raise Unsupported(
-                    f"load parameter '{key}': models from a request are not supported"
-                )
-            else:
-                raise InvalidRequest(f"load parameter '{key}' is unknown; expected 'config'")
-        await self._control.load(request.path_params["model"], config)
+        await self._control.load(request.path_params["model"], load_config(body.parameters))
         return Response(b"", 200, media_type="application/json")
 
     async def unload(self, request: Request) -> Response:
         """Stop serving a model; what is in flight is still answered."""
         body = await _body(request, UnloadRequest)
-        for key in body.parameters:
-            if key != "unload_dependents":
-                raise InvalidRequest(
-                    f"unload parameter '{key}' is unknown; expected 'unload_dependents'"
-                )
+        check_unload(body.parameters)
         await self._control.unload(request.path_params["model"])
         return Response(b"", 200, media_type="application/json")
 
     async def named_repository(self, request: Request) -> Response:
-        """Triton's paths with a repository name, which it does not serve either."""
-        raise Unsupported("'repository_name' specification is not supported")
+        """Triton's paths with a repository name."""
+        raise no_repository_name()
 
 
 def _translating(endpoint: Endpoint) -> Endpoint:
@@ -179,18 +162,3 @@ async def _body(request: Request, kind: type[Any]) -> Any:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"failed to parse the request JSON buffer: {error}") from error
-
-
-def _config_text(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"load parameter 'config' is not JSON: {error}") from error
-
-
-def _status(status: ModelStatus) -> dict[str, str]:
-    """A model that was never loaded has neither version nor state."""
-    if status.version == 0 and status.state is ModelReadyState.UNKNOWN:
-        return {"name": status.name}
-    line = {"name": status.name, "state": status.state.value, "reason": status.reason}
-    return {"name": status.name, "version": str(status.version), **line} if status.version else line

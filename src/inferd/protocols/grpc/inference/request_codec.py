@@ -1,0 +1,284 @@
+"""From the bytes of a ModelInferRequest to an InferenceRequest. Pure.
+
+A message is cut into its raw contents, which are read where they lie, and its head, which is all
+else but the id: most requests of a client have the same. A head that was seen before, byte for
+byte, is not parsed again.
+
+Sources: the protocol's `ModelInferRequest` and Triton's rules for it; messages use the phrases that
+Triton's clients and tests look for.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from inferd.errors import InvalidRequest
+from inferd.protocols.oip.parameters import (
+    check_input_parameters,
+    request_parameters,
+    requested_output,
+)
+from inferd.protocols.oip.tensors import binary_array, datatype_named, element_count, from_values
+from inferd.protocols.pb.messages import Message, message_class, parsed
+from inferd.types.datatype import DATATYPES, DataType
+from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
+from inferd.types.tensor import Array, Tensor
+
+ModelInferRequest = message_class("inference.ModelInferRequest")
+
+HEAVY_BYTES = 64 * 1024
+"""A message with more than that outside of raw contents is worth a thread."""
+
+MAX_FIELDS = 65536
+"""Inputs, outputs, parameters and raw contents of one request, all counted together."""
+
+WANTS_END = "triton_enable_empty_final_response"
+"""The parameter by which the end of a stream is asked for."""
+
+_KEPT_HEAD_BYTES = 4096
+_KEPT_HEADS = 1024
+
+_ID, _RAW = 0x1A, 0x3A
+_OTHERS = frozenset({0x0A, 0x12, 0x22, 0x2A, 0x32})
+"""First bytes of the fields of a ModelInferRequest: all have a length."""
+
+_CONTENTS = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
+    "INT32": "int_contents", "INT64": "int64_contents", "UINT8": "uint_contents",
+    "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""Which field of `contents` is for which datatype; the others have none."""
+
+_TYPE_OF = {field: datatype for datatype, field in _CONTENTS.items()}
+"""Of several datatypes the one that has the field's own width."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class _Input(NamedTuple):
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    elements: int
+    array: Array | None
+    """The elements where the head has them; they are not to be written to."""
+
+
+class _Head(NamedTuple):
+    model: str
+    version: str
+    inputs: list[_Input]
+    outputs: list[RequestedOutput] | None
+    parameters: Parameters | None
+    timeout_us: int
+    wants_end: bool
+
+
+def decode_infer(data: Buffer) -> tuple[InferenceRequest, bool]:
+    """A request, whose arrays are views of `data` where they can be; and whether its client wants
+    to be told the end of a stream. Raises InvalidRequest, Unsupported."""
+    parts = _cut(data)
+    if parts is None:  # broken, or written in an unusual way: write it anew
+        message = parsed(ModelInferRequest, data)
+        message.DiscardUnknownFields()
+        data = message.SerializeToString()
+        parts = _cut(data)
+        assert parts is not None
+    head_bytes, id, contents = parts
+    keep = len(head_bytes) <= _KEPT_HEAD_BYTES
+    head = _seen_head(head_bytes) if keep else _read_head(head_bytes)
+    inputs = head.inputs
+    if len(contents) != len(inputs):
+        _check_contents(head, len(contents))
+    if not contents:
+        tensors = [_typed_tensor(head, known) for known in inputs]
+    else:
+        view = data if type(data) is bytes else memoryview(data).toreadonly()
+        tensors = [
+            _raw_tensor(head, known, view, start, stop)
+            for known, (start, stop) in zip(inputs, contents, strict=True)
+        ]
+    request = InferenceRequest(
+        head.model, head.version, tensors, head.outputs, id, head.parameters, head.timeout_us
+    )
+    return request, head.wants_end
+
+
+def is_heavy(data: Buffer) -> bool:
+    """Whether decoding takes long enough to do it on a thread."""
+    if len(data) <= HEAVY_BYTES:
+        return False
+    parts = _cut(data)
+    return parts is None or len(parts[0]) > HEAVY_BYTES
+
+
+# -- cutting ---------------------------------------------------------------------------------------
+
+
+def _cut(data: Buffer) -> tuple[bytes, str, list[tuple[int, int]]] | None:
+    """Everything but id and raw contents; the id; where raw contents start and stop. None for what
+    is not written as a ModelInferRequest usually is."""
+    pieces = []
+    id: Buffer = b""
+    contents = []
+    at = since = fields = 0
+    end = len(data)
+    try:
+        while at < end:
+            tag = data[at]
+            length = data[at + 1]
+            start = at + 2
+            if length > 127:
+                length, start = _long_length(data, at + 1)
+            stop = start + length
+            if stop > end:
+                return None
+            if tag in (_RAW, _ID):
+                pieces.append(data[since:at])
+                since = stop
+                if tag == _RAW:
+                    contents.append((start, stop))
+                else:
+                    id = data[start:stop]
+            elif tag not in _OTHERS:
+                return None
+            at = stop
+            fields += 1
+            if fields > MAX_FIELDS:
+                raise InvalidRequest(f"the request has more than {MAX_FIELDS} fields")
+    except IndexError:
+        return None
+    pieces.append(data[since:end])
+    try:
+        return b"".join(pieces), str(id, "utf-8") if id else "", contents
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the request's id is not UTF-8: {error}") from error
+
+
+def _long_length(data: Buffer, at: int) -> tuple[int, int]:
+    """A length of several bytes, and where it ends; raises IndexError."""
+    value = shift = 0
+    while shift < 35:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise IndexError
+
+
+# -- the head --------------------------------------------------------------------------------------
+
+
+def _read_head(data: bytes) -> _Head:
+    message = parsed(ModelInferRequest, data)
+    values = _values(message.parameters)
+    wants_end = values.pop(WANTS_END, False)
+    if type(wants_end) is not bool:
+        raise InvalidRequest(
+            f"invalid value type for '{WANTS_END}' parameter, expected bool_param."
+        )
+    parameters, timeout_us, _ = request_parameters(values)
+    model = message.model_name
+    return _Head(
+        model, message.model_version, [_input(model, wire) for wire in message.inputs],
+        [requested_output(o.name, _values(o.parameters))[0] for o in message.outputs] or None,
+        parameters, timeout_us, wants_end,
+    )  # fmt: skip
+
+
+_seen_head = lru_cache(maxsize=_KEPT_HEADS)(_read_head)
+
+
+def _values(wire: Mapping[str, Message]) -> dict[str, Any]:
+    values = {}
+    for key, parameter in wire.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"parameter '{key}' has no value")
+        values[key] = getattr(parameter, choice)
+    return values
+
+
+def _input(model: str, wire: Message) -> _Input:
+    name = wire.name
+    check_input_parameters(name, _values(wire.parameters))
+    datatype = datatype_named(name, wire.datatype)
+    shape = tuple(wire.shape)
+    count = element_count(name, shape, datatype)
+    array = None
+    if wire.HasField("contents"):
+        array = _typed_array(model, name, datatype, shape, count, wire.contents)
+    return _Input(name, datatype, shape, count, array)
+
+
+def _typed_array(
+    model: str, name: str, datatype: DataType, shape: tuple[int, ...], count: int, contents: Message
+) -> Array:
+    field = _CONTENTS.get(datatype.name)
+    for given, _ in contents.ListFields():
+        if given.name != field:
+            raise InvalidRequest(
+                f"unexpected explicit tensor data for input tensor '{name}' for model '{model}' of "
+                f"type '{_TYPE_OF[given.name]}', expected datatype '{datatype.name}'"
+                + (f" in '{field}'" if field else ", which goes into raw_input_contents")
+            )
+    if field is None:
+        raise InvalidRequest(
+            f"input '{name}': {datatype.name} data cannot be sent in 'contents'; use "
+            "raw_input_contents"
+        )
+    values = list(getattr(contents, field))
+    if len(values) != count:
+        raise InvalidRequest(
+            f"input '{name}': shape {list(shape)} needs {count} elements, but '{field}' has "
+            f"{len(values)}"
+        )
+    array = from_values(name, field, values, datatype).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+# -- tensors ---------------------------------------------------------------------------------------
+
+
+def _check_contents(head: _Head, count: int) -> None:
+    """Refuse a number of raw contents that is not that of the inputs."""
+    for known in head.inputs[count:] if count else ():
+        if known.array is None:
+            raise _no_data(head, known)
+    if count:
+        raise InvalidRequest(
+            f"expected {len(head.inputs)} raw input contents but got {count} for model "
+            f"'{head.model}'"
+        )
+
+
+def _typed_tensor(head: _Head, known: _Input) -> Tensor:
+    if known.array is None:
+        raise _no_data(head, known)
+    return Tensor(known.name, known.datatype, known.array)
+
+
+def _raw_tensor(
+    head: _Head, known: _Input, view: bytes | memoryview, start: int, stop: int
+) -> Tensor:
+    name, datatype, shape, count, array = known
+    if array is not None:
+        raise InvalidRequest(
+            "contents field must not be specified when using raw_input_contents for "
+            f"'{name}' for model '{head.model}'"
+        )
+    array = binary_array(name, datatype, shape, count, view, start, stop - start, head.model)
+    return Tensor(name, datatype, array)
+
+
+def _no_data(head: _Head, known: _Input) -> InvalidRequest:
+    return InvalidRequest(
+        f"unable to find data for input tensor '{known.name}' for model '{head.model}' in request."
+    )
+
+
+assert set(_CONTENTS) == set(DATATYPES) - {"FP16", "BF16"}

@@ -1,0 +1,170 @@
+"""The calls of `inference.GRPCInferenceService`. Handlers only translate; the planes answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from inferd.errors import InvalidRequest, Unsupported
+from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
+from inferd.protocols.grpc.inference.response_codec import Encoded, encode_infer
+from inferd.protocols.grpc.inference.stream import InferStream
+from inferd.protocols.grpc.methods import Buffer, CallContext, Method, Requests
+from inferd.protocols.oip.metadata import model_metadata, server_metadata
+from inferd.protocols.oip.model_config import model_config
+from inferd.protocols.oip.repository import (
+    check_unload,
+    index_line,
+    load_config,
+    no_repository_name,
+)
+from inferd.protocols.oip.statistics import statistics
+from inferd.protocols.pb.messages import Message, message_class
+from inferd.serving.control_plane import ControlPlane
+from inferd.serving.data_plane import DataPlane
+
+SERVICE = "inference.GRPCInferenceService"
+
+MODEL_INFER = f"/{SERVICE}/ModelInfer"
+
+NOT_OFFERED = (
+    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
+    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
+    "TraceSetting", "LogSettings",
+)  # fmt: skip
+"""Triton's calls that are known, and answered by saying so."""
+
+
+class InferenceService:
+    """The service over the two planes."""
+
+    def __init__(self, data: DataPlane, control: ControlPlane) -> None:
+        self._data = data
+        self._control = control
+
+    def methods(self) -> tuple[Method, ...]:
+        """Every call."""
+        unary = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
+            "RepositoryIndex": self.index,
+            "RepositoryModelLoad": self.load,
+            "RepositoryModelUnload": self.unload,
+        }
+        return (
+            Method(MODEL_INFER, "unary", self.infer),
+            Method(f"/{SERVICE}/ModelStreamInfer", "bidi", self.stream_infer),
+            *[
+                Method(f"/{SERVICE}/{name}", "unary", handler, _class(f"{name}Request"))
+                for name, handler in unary.items()
+            ],
+            *[Method(f"/{SERVICE}/{name}", "unary", _not_offered(name)) for name in NOT_OFFERED],
+        )
+
+    # -- inference -----------------------------------------------------------------------------
+
+    async def infer(self, data: Buffer, context: CallContext) -> Encoded:
+        """ModelInfer, for callers that can wait; large typed contents are read on a thread."""
+        if is_heavy(data):
+            loop = asyncio.get_running_loop()
+            request, _ = await loop.run_in_executor(None, decode_infer, data)
+        else:
+            request, _ = decode_infer(data)
+        request.deadline_ns = context.deadline_ns
+        return encode_infer(await self._data.infer(request))
+
+    def stream_infer(self, requests: Requests, context: CallContext) -> AsyncIterator[Encoded]:
+        """ModelStreamInfer."""
+        return InferStream(self._data, context).answers(requests)
+
+    # -- health and metadata -------------------------------------------------------------------
+
+    async def server_live(self, request: Message, context: CallContext) -> Message:
+        """Whether the process answers and is not on its way out."""
+        return _class("ServerLiveResponse")(live=self._data.live())
+
+    async def server_ready(self, request: Message, context: CallContext) -> Message:
+        """Whether requests should be sent here."""
+        return _class("ServerReadyResponse")(ready=self._data.ready())
+
+    async def model_ready(self, request: Message, context: CallContext) -> Message:
+        """Whether a model answers."""
+        ready = self._data.model_ready(request.name, request.version)
+        return _class("ModelReadyResponse")(ready=ready)
+
+    async def server_metadata(self, request: Message, context: CallContext) -> Message:
+        """Server metadata."""
+        return _message("ServerMetadataResponse", server_metadata(*self._data.server_metadata()))
+
+    async def model_metadata(self, request: Message, context: CallContext) -> Message:
+        """Model metadata."""
+        metadata = self._data.metadata(request.name, request.version)
+        return _message("ModelMetadataResponse", model_metadata(metadata))
+
+    async def model_config(self, request: Message, context: CallContext) -> Message:
+        """The model's configuration in force."""
+        config = model_config(self._data.served(request.name, request.version))
+        return _message("ModelConfigResponse", {"config": config})
+
+    async def model_statistics(self, request: Message, context: CallContext) -> Message:
+        """Statistics of one model or of all."""
+        found = statistics(self._control, request.name, request.version)
+        return _message("ModelStatisticsResponse", found)
+
+    # -- repository ----------------------------------------------------------------------------
+
+    async def index(self, request: Message, context: CallContext) -> Message:
+        """Every model with its state."""
+        _check_repository(request)
+        lines = [index_line(status) for status in self._control.index(request.ready)]
+        return _message("RepositoryIndexResponse", {"models": lines})
+
+    async def load(self, request: Message, context: CallContext) -> Message:
+        """Load a model and wait until it is ready."""
+        _check_repository(request)
+        config = load_config(_values(request.parameters))
+        await self._control.load(request.model_name, config)
+        return _class("RepositoryModelLoadResponse")()
+
+    async def unload(self, request: Message, context: CallContext) -> Message:
+        """Stop serving a model; what is in flight is still answered."""
+        _check_repository(request)
+        check_unload(request.parameters)
+        await self._control.unload(request.model_name)
+        return _class("RepositoryModelUnloadResponse")()
+
+
+def _class(name: str) -> Any:
+    return message_class(f"inference.{name}")
+
+
+def _message(name: str, fields: dict[str, Any]) -> Message:
+    return ParseDict(fields, _class(name)())
+
+
+def _check_repository(request: Message) -> None:
+    if request.repository_name:
+        raise no_repository_name()
+
+
+def _values(parameters: Message) -> dict[str, Any]:
+    values = {}
+    for key, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"load parameter '{key}' has no value")
+        values[key] = getattr(parameter, choice)
+    return values
+
+
+def _not_offered(name: str) -> Any:
+    async def refuse(data: Buffer, context: CallContext) -> Message:
+        raise Unsupported(f"{name} is not supported by this server")
+
+    return refuse

@@ -1,0 +1,154 @@
+"""An InferStream: one ModelStreamInfer call. Requests of one stream run at the same time.
+
+A model that streams answers whenever it has something; of the others the answers come in the order
+of their requests. An error answers its request and the stream goes on, unless the client wants
+errors to be statuses. So many requests are in flight and so many answers wait for the client; then
+nothing more is read, and what streams is held where it is.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+
+from inferd.errors import InferdError
+from inferd.protocols.faults import internal_error, log_fault
+from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
+from inferd.protocols.grpc.inference.response_codec import (
+    Encoded,
+    empty_response,
+    encode_stream_error,
+    encode_stream_infer,
+)
+from inferd.protocols.grpc.methods import Buffer, CallContext, Requests
+from inferd.serving.data_plane import DataPlane
+from inferd.types.inference import InferenceRequest
+
+MAX_IN_FLIGHT = 64
+"""Requests of one stream that are being answered."""
+
+MAX_WAITING = 8
+"""Answers of one stream that wait for its client, beside one for each request in flight."""
+
+ERRORS_AS_STATUS = b"triton_grpc_error"
+"""The metadata, `true`, by which a client wants the first error to end the stream."""
+
+_log = logging.getLogger("inferd.grpc")
+
+Turn = asyncio.Future[None]
+
+
+class InferStream:
+    """One call."""
+
+    def __init__(self, plane: DataPlane, context: CallContext) -> None:
+        self._plane = plane
+        self._deadline_ns = context.deadline_ns
+        self._errors_as_status = context.metadata.get(ERRORS_AS_STATUS, b"").lower() == b"true"
+        self._answers: asyncio.Queue[Encoded | Exception | None] = asyncio.Queue(MAX_WAITING)
+        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn: Turn | None = None
+        """Done when the latest request that is answered in order has been."""
+
+    async def answers(self, requests: Requests) -> AsyncGenerator[Encoded, None]:
+        """Every answer, until all requests have theirs; leaving early cancels what is in flight."""
+        reader = asyncio.get_running_loop().create_task(self._read(requests))
+        try:
+            while (answer := await self._answers.get()) is not None:
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            tasks = [reader, *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- requests ------------------------------------------------------------------------------
+
+    async def _read(self, requests: Requests) -> None:
+        try:
+            async for data in requests:
+                await self._room.acquire()
+                await self._begin(data)
+            await asyncio.gather(*self._tasks)
+            await self._answers.put(None)
+        except Exception as error:
+            await self._answers.put(error)
+
+    async def _begin(self, data: Buffer) -> None:
+        request = None
+        try:
+            if is_heavy(data):
+                loop = asyncio.get_running_loop()
+                request, wants_end = await loop.run_in_executor(None, decode_infer, data)
+            else:
+                request, wants_end = decode_infer(data)
+            request.deadline_ns = self._deadline_ns
+            served = self._plane.served(request.model_name, request.model_version)
+        except Exception as error:
+            self._spawn(self._in_order(request, error))
+            return
+        if served.signature.streams:
+            self._spawn(self._as_it_comes(request, wants_end))
+        else:
+            self._spawn(self._in_order(request, None))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._room.release()
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _in_order(
+        self, request: InferenceRequest | None, error: Exception | None
+    ) -> Coroutine[None, None, None]:
+        """Answer a request by one answer, behind those of the requests before it."""
+        before, self._turn = self._turn, asyncio.get_running_loop().create_future()
+        return self._answer(request, error, before, self._turn)
+
+    async def _answer(
+        self,
+        request: InferenceRequest | None,
+        error: Exception | None,
+        before: Turn | None,
+        turn: Turn,
+    ) -> None:
+        answer: Encoded | Exception
+        if request is not None and error is None:
+            try:
+                answer = encode_stream_infer(await self._plane.infer(request), final=True)
+            except Exception as raised:
+                error = raised
+        if error is not None:
+            answer = self._failure(request, error)
+        if before is not None:
+            await before
+        await self._answers.put(answer)
+        turn.set_result(None)
+
+    async def _as_it_comes(self, request: InferenceRequest, wants_end: bool) -> None:
+        """Answer a request by whatever its model gives."""
+        try:
+            async with aclosing(self._plane.stream(request)) as stream:
+                async for response in stream:
+                    await self._answers.put(encode_stream_infer(response, final=False))
+            if wants_end:
+                end = encode_stream_infer(empty_response(request), final=True)
+                await self._answers.put(end)
+        except Exception as error:
+            await self._answers.put(self._failure(request, error))
+
+    def _failure(self, request: InferenceRequest | None, raised: Exception) -> Encoded | Exception:
+        if not isinstance(raised, InferdError):
+            raised = internal_error(_log, raised)
+        if self._errors_as_status:
+            return raised
+        log_fault(_log, raised)
+        return encode_stream_error(request, raised)
