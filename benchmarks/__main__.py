@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.h2load import require_h2load
 from benchmarks.load import LoadError, require_wrk
 from benchmarks.processes import end_servers_on_sigterm, raise_file_limit
 from benchmarks.report import markdown
 from benchmarks.servers import SERVERS
 from benchmarks.suite import Options, Suite
-from benchmarks.venvs import InstallError, cache_folder, installed_versions
-from benchmarks.workloads import ALL_NAMES, GROUPS
+from benchmarks.venvs import cache_folder, installed_versions
+from benchmarks.workloads import ALL_NAMES, GROUPS, GRPC
 from inferd.observability.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,7 +34,9 @@ def main() -> int:
     raise_file_limit()
     end_servers_on_sigterm()
     try:
-        wrk = require_wrk()
+        generators = require_wrk()
+        if {"grpc", *GRPC} & set(arguments.workloads):
+            generators += f"; {require_h2load()}"
         options = Options(
             servers=arguments.only,
             workloads=arguments.workloads,
@@ -46,11 +49,11 @@ def main() -> int:
         columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             suite.run(progress)
-    except (LoadError, InstallError) as error:
+    except LoadError as error:
         console.print(f"error: {error}", markup=False)
         return 1
     versions = {name: installed_versions(python) for name, python in suite.pythons.items()}
-    machine = machine_lines(wrk, versions)
+    machine = machine_lines(generators, versions)
     text = markdown(suite.records, f"Benchmarks, {date.today()}", machine)
     console.print(Markdown(text))
     base = RESULTS / f"{date.today()}-{slug(describe_machine().cpu_model)}{arguments.suffix}"
@@ -102,7 +105,7 @@ def names_of(what: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...]
     return read
 
 
-def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:
+def machine_lines(generators: str, versions: dict[str, dict[str, str]]) -> list[str]:
     """Where and with what the figures were made."""
     machine = describe_machine()
     packages = {name: SERVERS[name].distribution for name in versions}
@@ -111,7 +114,7 @@ def machine_lines(wrk: str, versions: dict[str, dict[str, str]]) -> list[str]:
     return [
         f"processor: {machine.cpu_model}, {machine.cores_available} cores, shared with the load "
         f"generator; {', '.join(machine.instruction_sets)}",
-        f"servers: {tested}; ONNX Runtime {', '.join(sorted(runtimes))}; {wrk}",
+        f"servers: {tested}; ONNX Runtime {', '.join(sorted(runtimes))}; {generators}",
         f"command: python -m benchmarks {' '.join(sys.argv[1:])}".rstrip(),
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.wires import Message, Wire
+from benchmarks.wires import Answer, Message, Row, Wire
 from benchmarks.workloads import SAMPLES, Task
 
 
@@ -48,11 +48,15 @@ def check_answer(
         answer = wire.decode(response.headers, body)
     except (http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         raise Mismatch(f"unreadable answer: {error!r}") from error
-    expected = task.expected[sample]
+    return how_far_off(answer, task.expected[sample], task.workload.tolerance)
+
+
+def how_far_off(answer: Answer, expected: Row, tolerance: float) -> float:
+    """How far an answer is off, as a part of the largest value; raises Mismatch for too far."""
     if answer.shape != expected.shape:
         raise Mismatch(f"an answer of {answer.size} numbers for {expected.size}")
     apart = np.abs(answer - expected).max() / np.abs(expected).max()
-    if not apart <= task.workload.tolerance:
+    if not apart <= tolerance:
         raise Mismatch(f"wrong answer: {answer[:4]} for {expected[:4]}")
     return float(apart)
 

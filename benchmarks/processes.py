@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.calls import check_first
 from benchmarks.client import Endpoint, Mismatch, check_answer
 from benchmarks.servers import Launch, Server, environment, settings_for
 from benchmarks.settings import Settings
@@ -43,6 +44,7 @@ class ServerProcess:
     def __init__(self, server: Server, launch: Launch, log: Path) -> None:
         self._server, self._workload = server, launch.task.workload
         self.endpoint = Endpoint(launch.port, server.path(self._workload, server.wire))
+        self.grpc_port = launch.grpc_port
         self._log = log
         self._started = time.perf_counter()
         with log.open("wb") as output:
@@ -64,6 +66,8 @@ class ServerProcess:
 
     def wait_until_right(self, server: Server, task: Task) -> float:
         """Waits for the first right answer; gives the seconds since the start."""
+        if task.workload.grpc:
+            return self._wait(lambda: check_first(self.grpc_port, task, server.right(task)))
         wire = server.wires(task.workload)[0]
         return self._wait(lambda: check_answer(self.at(wire), wire, task, sample=0, timeout=10.0))
 

@@ -5,10 +5,11 @@ inferd was to reach, and in the end what it loses.
 from collections.abc import Sequence
 
 from benchmarks.bars import bar_lines, best_offline, best_served, groups, median
+from benchmarks.slow_streams import CONNECTIONS, PAUSE_SECONDS
 from benchmarks.suite import Record, select
-from benchmarks.workloads import OFFLINE, OWN
+from benchmarks.workloads import GRPC_MLP, GRPC_TENSOR, OFFLINE, OWN, TENSOR
 
-PEAKS = ("mlp", "python-mlp", "encoder", "encoder-openvino", "wide", "trees")
+PEAKS = ("mlp", "python-mlp", "encoder", "encoder-openvino", "wide", "trees", GRPC_MLP.name)
 
 
 def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) -> str:
@@ -18,9 +19,9 @@ def markdown(records: Sequence[Record], heading: str, machine: Sequence[str]) ->
               "this one. A ratio is inferd's requests/s by the peer's.", ""]  # fmt: skip
     for workload in PEAKS:
         parts += load_table(records, workload)
-    parts += tensor_table(records) + own_best_table(records)
-    parts += offline_table(records) + start_table(records)
-    parts += idle_lines(records) + overload_lines(records)
+    parts += tensor_table(records, TENSOR.name) + tensor_table(records, GRPC_TENSOR.name)
+    parts += own_best_table(records) + offline_table(records) + start_table(records)
+    parts += idle_lines(records) + slow_stream_lines(records) + overload_lines(records)
     parts += bar_lines(records) + losses(records)
     return "\n".join(parts) + "\n"
 
@@ -34,12 +35,13 @@ def load_table(records: Sequence[Record], workload: str) -> list[str]:
              "| connections | server | form | requests/s | p50 ms | p99 ms | errors | inferd is |",
              "|--:|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for (server, wire, count), rounds in sorted(loads.items(), key=lambda e: e[0][2]):
-        ours = next((r for k, r in loads.items() if k[0] == "inferd" and k[2] == count), None)
+        ours = beside(loads, wire if server != "inferd" else "", count)
         rate = median(rounds, "requests_per_second")
         ratio = ""
         if ours is not None and ours is not rounds and rate:
             factor = median(ours, "requests_per_second") / rate
-            ratio = f"{factor:.2f} x" if server != "inferd" else f"{1 / factor:.2f} x its V2 JSON"
+            first = ours[0].wire
+            ratio = f"{factor:.2f} x" if server != "inferd" else f"{1 / factor:.2f} x its {first}"
         errors = sum(r.figures["bad_status"] + r.figures["socket_errors"] for r in rounds)
         lines.append(
             f"| {count} | {server} | {wire} | {rate:,.0f} | {median(rounds, 'p50_ms'):.3f} | "
@@ -55,16 +57,24 @@ def load_table(records: Sequence[Record], workload: str) -> list[str]:
     return [*lines, ""]
 
 
-def tensor_table(records: Sequence[Record]) -> list[str]:
-    """4 MB into a worker and back."""
+def beside(
+    loads: dict[tuple[str, str, int], list[Record]], wire: str, count: int
+) -> list[Record] | None:
+    """inferd's rounds at so many connections, in that form of request if it was asked in it."""
+    ours = {key[1]: rounds for key, rounds in loads.items() if key[::2] == ("inferd", count)}
+    return ours.get(wire) or next(iter(ours.values()), None)
+
+
+def tensor_table(records: Sequence[Record], workload: str) -> list[str]:
+    """A large tensor into a worker and back."""
     lines = []
-    for (_, wire, count), rounds in groups(select(records, "tensor")).items():
+    for (_, wire, count), rounds in groups(select(records, "tensor", workload)).items():
         lines.append(f"| {wire} | {count} | {median(rounds, 'requests_per_second'):,.0f} | "
                      f"{median(rounds, 'gb_per_second'):.2f} |")  # fmt: skip
     if lines:
-        lines = ["## tensor-4mb", "", "| form | connections | requests/s | GB/s each way |",
+        lines = [f"## {workload}", "", "| form | connections | requests/s | GB/s each way |",
                  "|---|--:|--:|--:|", *lines, ""]  # fmt: skip
-    worker = select(records, "worker")
+    worker = select(records, "worker", workload)
     if worker:
         lines += [f"Without HTTP: {median(worker, 'in_gb_per_second'):.2f} GB/s in, "
                   f"{median(worker, 'out_gb_per_second'):.2f} GB/s out, there and back "
@@ -137,6 +147,21 @@ def idle_lines(records: Sequence[Record]) -> list[str]:
             f"{median(idle, 'p50_with_ms'):.3f} ms with them.", ""]  # fmt: skip
 
 
+def slow_stream_lines(records: Sequence[Record]) -> list[str]:
+    """What streams cost that are read slowly."""
+    slow = select(records, "slow-streams")
+    if not slow:
+        return []
+    before, grown, kept = (median(slow, f"pss_{when}") for when in ("before", "with", "after"))
+    return ["## streams that are read slowly", "",
+            f"{slow[0].figures['streams']:,} streams on {CONNECTIONS} connections, each read once "
+            f"in {PAUSE_SECONDS:g} s, {median(slow, 'failed'):,.0f} of which failed: "
+            f"{before:.1f} MiB before, {grown:.1f} with them, {kept:.1f} after; p50 of "
+            f"another client {median(slow, 'p50_before_ms'):.3f} ms before, "
+            f"{median(slow, 'p50_with_ms'):.3f} ms with them, "
+            f"{median(slow, 'p50_after_ms'):.3f} ms after.", ""]  # fmt: skip
+
+
 def overload_lines(records: Sequence[Record]) -> list[str]:
     """What gets through at twice the load."""
     over = select(records, "overload")
@@ -157,7 +182,7 @@ def losses(records: Sequence[Record]) -> list[str]:
     for workload in PEAKS:
         loads = groups(select(records, "load", workload))
         for (server, wire, count), rounds in loads.items():
-            ours = next((r for k, r in loads.items() if k[0] == "inferd" and k[2] == count), None)
+            ours = beside(loads, wire, count)
             if server.startswith("inferd") or ours is None:
                 continue
             for figure, better in (("requests_per_second", max), ("p50_ms", min), ("p99_ms", min)):

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.calls import answer_head
 from benchmarks.settings import CHOSEN, Settings
 from benchmarks.wires import CALL, DATA, DATA_ROWS, V2, V2_BINARY, Wire
 from benchmarks.workloads import Task, Workload
@@ -26,11 +30,17 @@ class Launch:
     spare_ports: tuple[int, int]
     settings: Settings
 
+    @property
+    def grpc_port(self) -> int:
+        """Where gRPC is spoken, by servers that do."""
+        return self.spare_ports[0]
+
 
 @dataclass(frozen=True)
 class Server:
     """One server; `distribution` is its package, whose version is reported. `route` is where it
-    answers unless the wire says so."""
+    answers unless the wire says so, `home` the name of its folder where it shares one. One that
+    `echoes` runs no model and answers with what it is sent."""
 
     name: str
     distribution: str
@@ -38,6 +48,8 @@ class Server:
     wire: Wire
     route: str = "/"
     environment: Callable[[Launch], dict[str, str]] = field(default=lambda _: {})
+    home: str = ""
+    echoes: bool = False
 
     @property
     def is_inferd(self) -> bool:
@@ -47,7 +59,7 @@ class Server:
     @property
     def folder(self) -> Path:
         """Where a server's own files lie; its processes run there."""
-        return PEERS / ("inferd" if self.is_inferd else self.name)
+        return PEERS / ("inferd" if self.is_inferd else self.home or self.name)
 
     @property
     def requirements(self) -> Path:
@@ -63,6 +75,10 @@ class Server:
         if workload.name == "python-mlp":
             return (V2, CALL)
         return (V2_BINARY,) if workload.request_rows or not workload.max_batch else (V2,)
+
+    def right(self, task: Task) -> NDArray[np.generic]:
+        """The right answers, a row for each request."""
+        return task.workload.rows() if self.echoes else task.expected
 
     def path(self, workload: Workload, wire: Wire) -> str:
         """Where it takes requests of that form for the workload's model."""
@@ -85,12 +101,15 @@ def inferd_command(config: Mapping[str, Any]) -> Callable[[Launch], list[str]]:
     def command(launch: Launch) -> list[str]:
         serve = [str(launch.python), "-m", "inferd", "serve", "--http-port", str(launch.port)]
         workload = launch.task.workload
+        if workload.grpc:
+            serve += ["--grpc-port", str(launch.grpc_port)]
         if workload.trust:
             serve.append("--trust")
         told = {**workload.config, **config}
         if told:
             return [*serve, str(model_folder(launch.task, told))]
-        return [*serve, f"{workload.name}={workload.source or launch.task.model}"]
+        serve.append(f"{workload.name}={workload.source or launch.task.model}")
+        return [*serve, workload.beside] if workload.beside else serve
 
     return command
 
@@ -132,10 +151,10 @@ def mlserver_command(launch: Launch) -> list[str]:
 
 def mlserver_environment(launch: Launch) -> dict[str, str]:
     """MLServer takes what its settings files leave open from the environment."""
-    grpc_port, metrics_port = launch.spare_ports
+    _, metrics_port = launch.spare_ports
     return {
         "MLSERVER_HTTP_PORT": str(launch.port),
-        "MLSERVER_GRPC_PORT": str(grpc_port),
+        "MLSERVER_GRPC_PORT": str(launch.grpc_port),
         "MLSERVER_METRICS_PORT": str(metrics_port),
         "MLSERVER_PARALLEL_WORKERS": str(launch.settings["workers"]),
         "MLSERVER_MODEL_NAME": launch.task.workload.name,
@@ -143,6 +162,11 @@ def mlserver_environment(launch: Launch) -> dict[str, str]:
         "MLSERVER_MODEL_MAX_BATCH_SIZE": str(launch.settings["max_batch_size"]),
         "MLSERVER_MODEL_MAX_BATCH_TIME": str(launch.settings["max_batch_time"]),
     }
+
+
+def triton_command(launch: Launch) -> list[str]:
+    """Serves an identity model by the workload's name."""
+    return [str(launch.python), "serve.py", launch.task.workload.name]
 
 
 def bentoml_command(launch: Launch) -> list[str]:
@@ -162,6 +186,21 @@ SERVERS = {
         *(
             Server(name, "mlserver", mlserver_command, V2, environment=mlserver_environment)
             for name in ("mlserver", "mlserver-xgboost")
+        ),
+        Server("triton", "nvidia-pytriton", triton_command, V2, echoes=True),
+        *(
+            Server(
+                name,
+                "grpcio",
+                script(file),
+                V2,
+                environment=lambda launch: {
+                    "BENCH_ANSWER_HEAD": answer_head(launch.task.workload).hex()
+                },
+                home="grpcio",
+                echoes=True,
+            )
+            for name, file in (("grpcio-threads", "threads.py"), ("grpcio-aio", "aio.py"))
         ),
         Server("litserve", "litserve", script("api.py"), DATA, "/predict"),
         Server(
@@ -201,6 +240,7 @@ def environment(server: Server, launch: Launch) -> dict[str, str]:
         "BENCH_MODEL": str(launch.task.model),
         "BENCH_THREADS": str(launch.task.workload.threads),
         "BENCH_PORT": str(launch.port),
+        "BENCH_GRPC_PORT": str(launch.grpc_port),
         "BENCH_SETTINGS": json.dumps(launch.settings),
     }
     return {**os.environ, **common, **server.environment(launch)}

@@ -13,6 +13,9 @@ CHOSEN: dict[str, dict[str, Settings]] = {
         "python-mlp": {"max_batch_size": 64, "spin": True},
         "tensor-4mb": {"max_batch_size": 64, "spin": True},
     },
+    "triton": {
+        "grpc-mlp": {"max_batch_size": 64, "dynamic_batching": True, "instances": 1},
+    },
     "mosec": {
         "mlp": {"workers": 2, "max_batch_size": 16, "max_wait_ms": 1, "spin": True},
         "encoder": {"workers": 1, "max_batch_size": 4, "max_wait_ms": 1, "spin": True},
@@ -75,6 +78,13 @@ CANDIDATES: dict[str, dict[str, dict[str, list[Any]]]] = {
     },
     "mlserver-xgboost": {
         "trees": {"workers": [0, 1], "max_batch_size": [0, 64], "max_batch_time": [0.0001, 0.001]},
+    },
+    "triton": {
+        "grpc-mlp": {
+            "max_batch_size": [0, 64],
+            "dynamic_batching": [True, False],
+            "instances": [1, 2],
+        },
     },
     "litserve": {
         "mlp": {"workers": [1, 2], "batch_timeout": [0, 0.001], "fast_queue": [True, False]},

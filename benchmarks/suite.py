@@ -3,7 +3,7 @@
 Each measurement is one Record; the report is made from the records alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks import grpc_callers, h2load
 from benchmarks.bulk import measure_bulk, measure_sockets
+from benchmarks.calls import check_calls, request
 from benchmarks.client import Mismatch, check_all_at_once
 from benchmarks.frameworks.table import FRAMEWORKS
+from benchmarks.grpc_tensor import measure_tensor
 from benchmarks.idle import measure_idle
-from benchmarks.load import prepared
+from benchmarks.load import Figures, LoadError, prepared
 from benchmarks.models import ensure_models
 from benchmarks.offline import (
     FrameworkError,
@@ -26,14 +29,27 @@ from benchmarks.offline import (
 from benchmarks.overload import measure_overload
 from benchmarks.processes import ServerError, ServerProcess, running
 from benchmarks.servers import SERVERS, Server
-from benchmarks.venvs import ensure_venv
+from benchmarks.slow_streams import measure_slow_streams
+from benchmarks.venvs import InstallError, ensure_venv
 from benchmarks.wires import V2_BINARY
 from benchmarks.worker_memory import WorkersError, measure_workers
-from benchmarks.workloads import ENCODER, GROUPS, MLP, OWN, SERVED, TENSOR, Task, Workload
+from benchmarks.workloads import (
+    ENCODER,
+    GROUPS,
+    GRPC,
+    GRPC_MLP,
+    GRPC_TENSOR,
+    MLP,
+    OWN,
+    SERVED,
+    TENSOR,
+    Task,
+    Workload,
+)
 
 WARM_SECONDS = 2
 
-FAILURES = (ServerError, FrameworkError, WorkersError, Mismatch)
+FAILURES = (ServerError, FrameworkError, WorkersError, Mismatch, LoadError)
 """What ends one measurement, and not the run."""
 
 
@@ -72,14 +88,20 @@ class Suite:
         self._models = cache / "models"
         self._written = ensure_models(self._models)
         self._tasks: dict[str, Task] = {}
-        self._steps = list(steps(options))
-        self.pythons = {
-            name: inferd
-            if SERVERS[name].is_inferd
-            else ensure_venv(name, SERVERS[name].requirements, cache, console)
-            for name in dict.fromkeys(server for _, server in self._steps)
-        }
+        self.pythons: dict[str, Path] = {}
+        for name in dict.fromkeys(server for _, server in steps(options)):
+            try:
+                self.pythons[name] = self._python(SERVERS[name], cache)
+            except InstallError as error:
+                console.print(f"{name} is left out: {error}", markup=False)
+        self._steps = [step for step in steps(options) if step[1] in self.pythons]
         self.records: list[Record] = []
+
+    def _python(self, server: Server, cache: Path) -> Path:
+        """The Python that runs a server, with its packages."""
+        if server.is_inferd:
+            return self._inferd
+        return ensure_venv(server.folder.name, server.requirements, cache, self._console)
 
     def run(self, progress: Progress) -> None:
         """Measures everything that the options ask for."""
@@ -116,6 +138,10 @@ class Suite:
             self._special(TENSOR, "tensor", number)
             cost = measure_workers(self._inferd, self._options.seconds)
             self._record("worker", "inferd", TENSOR.name, "no HTTP", 1, number, cost)
+        elif name == GRPC_MLP.name:
+            self._called(SERVERS[server], self._task(GRPC_MLP), number)
+        elif name in GRPC:
+            self._alone(self._task(GRPC[name]), number)
         else:
             self._served(SERVERS[server], self._task(SERVED[name]), number)
         if name in OWN:
@@ -146,6 +172,46 @@ class Suite:
                         figures = load.run(count, self._options.seconds)
                         self._record("load", server.name, workload.name, wire.name, count, number,
                                      asdict(figures))  # fmt: skip
+
+    def _called(self, server: Server, task: Task, number: int) -> None:
+        """One server over gRPC: as much as it can be given, then clients as users have them; its
+        answers are right before and after."""
+        workload, right = task.workload, server.right(task)
+        message, in_flight = (
+            request(workload, workload.rows()[0]),
+            h2load.CONNECTIONS * h2load.STREAMS,
+        )
+        with running(server, self.pythons[server.name], task, self._logs) as process:
+            port = process.grpc_port
+            loads: dict[str, Callable[[float], Figures]] = {
+                "h2load": lambda seconds: h2load.load(port, message, seconds),
+                "grpc.aio": lambda seconds: grpc_callers.load(port, workload, in_flight, seconds),
+            }
+            start = process.wait_until_right(server, task)
+            self._record("start", server.name, workload.name, "", 0, number,
+                         {"seconds": start, **asdict(process.memory())})  # fmt: skip
+            loads["h2load"](WARM_SECONDS)
+            for wire, load in loads.items():
+                apart = check_calls(port, task, right)
+                figures = load(self._options.seconds)
+                apart = max(apart, check_calls(port, task, right))
+                self._record("answers", server.name, workload.name, wire, in_flight, number,
+                             {"apart": apart, "platform": ""})  # fmt: skip
+                self._record("load", server.name, workload.name, wire, in_flight, number,
+                             asdict(figures))  # fmt: skip
+
+    def _alone(self, task: Task, number: int) -> None:
+        """What of gRPC is measured of inferd only."""
+        workload, server = task.workload, SERVERS["inferd"]
+        with running(server, self.pythons["inferd"], task, self._logs) as process:
+            process.wait_until_ready()
+            if workload is GRPC_TENSOR:
+                for wire, cost in measure_tensor(process, workload, self._options.seconds):
+                    self._record("tensor", "inferd", workload.name, wire, 1, number, asdict(cost))
+                return
+            check_calls(process.grpc_port, task, task.expected)
+            cost = measure_slow_streams(process, workload)
+            self._record("slow-streams", "inferd", workload.name, "gRPC", 0, number, asdict(cost))
 
     def _special(self, workload: Workload, kind: str, number: int) -> None:
         server, task = SERVERS["inferd"], self._task(workload)
@@ -183,7 +249,8 @@ def steps(options: Options) -> Iterator[tuple[str, str]]:
     """Workloads with the servers that they are measured of, in order."""
     for name in options.workloads:
         for expanded in GROUPS.get(name, (name,)):
-            wanted = SERVED[expanded].servers if expanded in SERVED else ("inferd",)
+            compared = SERVED.get(expanded) or GRPC.get(expanded)
+            wanted = compared.servers if compared else ("inferd",)
             yield from ((expanded, server) for server in wanted if server in options.servers)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import h2load
+from benchmarks.calls import check_calls, request
 from benchmarks.client import Mismatch, check_all_at_once
 from benchmarks.frameworks.table import FRAMEWORKS
 from benchmarks.load import Figures, prepared
@@ -18,7 +20,7 @@ from benchmarks.processes import ServerError, ServerProcess, end_servers_on_sigt
 from benchmarks.servers import SERVERS, Server, settings_for
 from benchmarks.settings import CANDIDATES, Settings
 from benchmarks.venvs import cache_folder, ensure_venv
-from benchmarks.workloads import SERVED, Task
+from benchmarks.workloads import GRPC, SERVED, Task
 
 CONNECTIONS = (1, 32, 256)
 WARM_SECONDS = 1
@@ -34,9 +36,9 @@ def main() -> None:
     options = parse()
     end_servers_on_sigterm()
     console = Console()
-    server, workload = SERVERS[options.peer], SERVED[options.workload]
+    server, workload = SERVERS[options.peer], {**SERVED, **GRPC}[options.workload]
     cache = cache_folder()
-    python = ensure_venv(server.name, server.requirements, cache, console)
+    python = ensure_venv(server.folder.name, server.requirements, cache, console)
     models = cache / "models"
     if workload.model in FRAMEWORKS:
         task = framework_task(workload, Path(sys.executable), models)
@@ -72,6 +74,12 @@ def measure(
 ) -> None:
     """Measures one running server and prints a line for each number of connections."""
     process.wait_until_right(server, task)
+    if task.workload.grpc:
+        message = request(task.workload, task.workload.rows()[0])
+        h2load.load(process.grpc_port, message, WARM_SECONDS)
+        check_calls(process.grpc_port, task, server.right(task))
+        console.print(f"  h2load: {line(h2load.load(process.grpc_port, message, seconds))}")
+        return
     check_all_at_once(process.endpoint, server.wire, task)
     with prepared(process.endpoint, server.wire, task.workload) as load:
         load.run(32, WARM_SECONDS)

@@ -26,7 +26,8 @@ class Workload:
     Python model that inferd serves in its place. `config` is what inferd is told of the model.
     `servers` are compared, at so many `connections` where that is not for the command line to say.
     A request holds one row, or `request_rows`. An answer may be off by `tolerance`, as a part of
-    the largest value. `trust` is what inferd has to be told to read the model.
+    the largest value. `trust` is what inferd has to be told to read the model. `grpc` is whether
+    it is asked over gRPC, `beside` what inferd serves besides the model.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Workload:
     request_rows: int = 0
     tolerance: float = 1e-3
     trust: bool = False
+    grpc: bool = False
+    beside: str = ""
 
     @property
     def model_name(self) -> str:
@@ -114,6 +117,20 @@ TENSOR = Workload(
     source="models.py:Echo", servers=("inferd",), connections=(1, 2, 4),
 )  # fmt: skip
 
+GRPC_MLP = Workload(
+    "grpc-mlp", "x", "FP32", width=16, max_batch=64, threads=1, model="mlp", config=ONE_RUNTIME,
+    servers=("inferd", "triton", "mlserver", "grpcio-threads", "grpcio-aio"), grpc=True,
+)  # fmt: skip
+GRPC_TENSOR = Workload(
+    "grpc-16mb", "x", "FP32", width=1 << 22, max_batch=0, threads=1,
+    source="tensors.py:LargeEcho", servers=("inferd",), connections=(1,), grpc=True,
+)  # fmt: skip
+PARTS = Workload("parts", "x", "FP32", width=1 << 12, max_batch=0, threads=1)
+GRPC_STREAMS = Workload(
+    "grpc-slow-streams", "x", "FP32", width=16, max_batch=64, threads=1, model="mlp",
+    servers=("inferd",), grpc=True, beside="tensors.py:Parts",
+)  # fmt: skip
+
 OFFLINE = "offline-"
 
 
@@ -145,11 +162,14 @@ SERVED = {
 }  # fmt: skip
 """Workloads measured with a steady number of connections."""
 
+GRPC = {workload.name: workload for workload in (GRPC_MLP, GRPC_TENSOR, GRPC_STREAMS)}
+"""Workloads measured over gRPC."""
+
 SPECIAL = ("offline-encoder", TENSOR.name, "idle", "overload")
 """Those that are measured in ways of their own, of inferd only."""
 
-ALL_NAMES = (*SERVED, *SPECIAL)
+ALL_NAMES = (*SERVED, *SPECIAL, *GRPC)
 """Everything that `--workloads` knows."""
 
-GROUPS = {"offline": (f"{OFFLINE}encoder", *OWN)}
+GROUPS = {"offline": (f"{OFFLINE}encoder", *OWN), "grpc": tuple(GRPC)}
 """Names for several workloads."""

@@ -1,6 +1,7 @@
-"""inferd: models that only move a tensor (`benchmarks/worker_memory.py`)."""
+"""inferd: models that only move tensors, to a worker process and back."""
 
 import mmap
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 import inferd
 
 FLOATS = 1 << 20
+PART_FLOATS = 1 << 12
+PARTS = 1 << 10
 
 
 class Takes(inferd.Model):
@@ -44,3 +47,24 @@ class Returns(inferd.Model):
     ) -> NDArray[np.float32]:
         """Answers with what it was given."""
         return x
+
+
+class LargeEcho(inferd.Model, name="grpc-16mb"):
+    """A tensor of 16 MB in and the same tensor out."""
+
+    def predict(
+        self, x: Annotated[NDArray[np.float32], inferd.Shape(4 * FLOATS)]
+    ) -> NDArray[np.float32]:
+        """Answers with what it was given."""
+        return x
+
+
+class Parts(inferd.Model, name="parts"):
+    """A stream of far more than anybody keeps: 16 KiB, a thousand times."""
+
+    async def predict(
+        self, x: Annotated[NDArray[np.float32], inferd.Shape(PART_FLOATS)]
+    ) -> AsyncIterator[NDArray[np.float32]]:
+        """Answers with what it was given, again and again."""
+        for _ in range(PARTS):
+            yield x
