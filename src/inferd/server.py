@@ -1,7 +1,7 @@
 """The composition root: from a configuration to a running server, in order, and back down again.
 
-Start: planes, HTTP listener (so that probes are answered), models, announcement. Stop: unready at
-once, refuse new work, finish what is in flight, close connections, close models.
+Start: planes, listeners (so that probes are answered), models, announcement. Stop: unready at once,
+ask clients to leave, refuse new work, finish what is in flight, close connections, close models.
 """
 
 import asyncio
@@ -22,6 +22,10 @@ from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
 from inferd.processes.heap import keep_freed_memory, trim_memory
+from inferd.protocols.grpc.infer_call import InferRoute as GrpcInferRoute
+from inferd.protocols.grpc.inference.service import MODEL_INFER
+from inferd.protocols.grpc.router import GrpcRouter
+from inferd.protocols.grpc.services import methods
 from inferd.protocols.http.app import RequestRouter, create_app, own_paths
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
@@ -29,6 +33,9 @@ from inferd.protocols.http.mounts import MountRoute
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
+from inferd.protocols.http2.limits import Http2Limits
+from inferd.protocols.http2.listener import Http2Listener
+from inferd.protocols.http2.tls import ServerTls, TlsFiles
 from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
@@ -49,6 +56,8 @@ class Announcement:
 
     url: str
     models: tuple[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], ...]
+    grpc: str = ""
+    """Host and port of the gRPC front end; empty without one."""
     llms: frozenset[str] = frozenset()
     """Which of them are language models."""
 
@@ -110,6 +119,13 @@ class Server:
             ),
             access_log=config.access_log,
         )
+        self.calls = GrpcRouter(
+            methods(self.data, self.control),
+            {MODEL_INFER: GrpcInferRoute(self.data)},
+            config.grpc_max_input_size,
+            config.access_log,
+        )
+        self.grpc = self._grpc_listener() if config.grpc else None
         self._stop = asyncio.Event()
         self.abandoned_work = False
         """Whether threads are left behind that will not end in time."""
@@ -123,6 +139,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         host, port = await self._listen()
+        calls = await self._listen_for_calls(port)
         poller = None
         try:
             if not await self._load_models():
@@ -133,7 +150,8 @@ class Server:
             gc.freeze()
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             llms = frozenset(llm.name for llm in self.manager.served_llms())
-            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), llms))
+            grpc = f"{shown}:{calls}" if calls else ""
+            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), grpc, llms))
             poller = loop.create_task(self.control.poll())
             await self._stop.wait()
             return await self._shut_down()
@@ -143,6 +161,8 @@ class Server:
                 with contextlib.suppress(asyncio.CancelledError):
                     await poller
             await self.listener.stop()
+            if self.grpc is not None:
+                await self.grpc.stop()
 
     async def _load_models(self) -> bool:
         """Load what should be served at start; False when told to stop before that is done."""
@@ -163,11 +183,35 @@ class Server:
         try:
             return await self.listener.start(config.host, config.http_port)
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host}:{config.http_port}: {error.strerror or error}; "
-                "choose another with --http-port (0 takes a free one)",
-                field="http_port",
-            ) from error
+            raise _cannot_listen(config.host, config.http_port, "http_port", error) from error
+
+    async def _listen_for_calls(self, http_port: int) -> int:
+        """The port of gRPC; 0 without one."""
+        if self.grpc is None:
+            return 0
+        config = self._config
+        wanted = config.grpc_port
+        if wanted is None:
+            wanted = config.http_port + 1 if 0 < config.http_port < 65535 else 0
+        self.grpc.elsewhere = f"HTTP/1.1 is served on port {http_port}"
+        try:
+            _, port = await self.grpc.start(config.host, wanted)
+        except OSError as error:
+            raise _cannot_listen(config.host, wanted, "grpc_port", error) from error
+        return port
+
+    def _grpc_listener(self) -> Http2Listener:
+        config = self._config
+        limits = Http2Limits(
+            max_concurrent_streams=config.grpc_max_concurrent_streams,
+            keep_alive_s=config.grpc_keepalive_secs,
+            keep_alive_timeout_s=config.grpc_keepalive_timeout_secs,
+            min_ping_interval_s=config.grpc_min_ping_interval_secs,
+            max_ping_strikes=config.grpc_max_ping_strikes,
+            max_age_s=config.grpc_max_connection_age_secs,
+            max_age_grace_s=config.grpc_max_connection_age_grace_secs,
+        )
+        return Http2Listener(self.calls, limits, _tls(config))
 
     def _refuse_to_serve_nothing(self) -> None:
         failed = [status for status in self.manager.index() if status.reason]
@@ -195,12 +239,19 @@ class Server:
         """0 when everything in flight was answered in time, else 1."""
         config = self._config
         _log.info("shutting down", extra={"in_flight": self._in_flight()})
-        self.data.draining = True
+        self.data.leaving = True
         self.listener.drain()
+        if self.grpc is not None:
+            self.grpc.drain()
         try:
             async with asyncio.timeout(config.exit_timeout_secs):
+                if self.grpc is not None:
+                    await self.grpc.told()
+                self.data.draining = True
                 await self.manager.drain()
                 await self.listener.idle()
+                if self.grpc is not None:
+                    await self.grpc.idle()
                 await self.manager.close()
         except TimeoutError:
             self.abandoned_work = True
@@ -222,6 +273,32 @@ class Server:
 
             self._metrics = MetricsRegistry(
                 self.manager.served_models, self.manager.served_llms,
-                lambda: self.listener.responses,
+                lambda: self.listener.responses, lambda: self.calls.calls,
             )  # fmt: skip
         return self._metrics.render()
+
+
+def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigError:
+    option = field.replace("_", "-")
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with "
+        f"--{option} (0 takes a free one)",
+        field=field,
+    )
+
+
+def _tls(config: ServerConfig) -> ServerTls | None:
+    """Raises ConfigError for files that do not belong together, or cannot be read."""
+    certificate, key, root = config.grpc_server_cert, config.grpc_server_key, config.grpc_root_cert
+    if certificate is None and key is None and root is None:
+        return None
+    if certificate is None or key is None:
+        missing = "grpc_server_cert" if certificate is None else "grpc_server_key"
+        raise ConfigError("gRPC over TLS needs a certificate and its key", field=missing)
+    files = TlsFiles(Path(certificate), Path(key), Path(root) if root is not None else None)
+    try:
+        return ServerTls(files)
+    except OSError as error:
+        raise ConfigError(
+            f"{certificate} and its key cannot be used for TLS: {error}", field="grpc_server_cert"
+        ) from error

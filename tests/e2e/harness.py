@@ -28,6 +28,8 @@ ANSWER_S = 5.0
 
 _URL = re.compile(r"^inferd \S+ at (http://127\.0\.0\.1:(\d+))$", re.MULTILINE)
 
+_GRPC = re.compile(r"^grpc: +(127\.0\.0\.1:\d+)$", re.MULTILINE)
+
 Headers = Mapping[str, str]
 
 
@@ -104,6 +106,11 @@ class RunningServer:
         ended = self.process.poll()
         assert ended is None, f"the server has exited with {ended}:\n{self.log}"
         return _URL.search(self.log)
+
+    @property
+    def grpc(self) -> str:
+        """Host and port of gRPC."""
+        return eventually(lambda: _GRPC.search(self.log), "gRPC announced")[1]
 
     @property
     def log(self) -> str:

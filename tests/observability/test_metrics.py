@@ -18,7 +18,7 @@ class Llm:
 
 def page(*llms: Llm) -> dict[tuple[str, str], float]:
     """Values of the language models' metrics by name and the last label's value."""
-    text = MetricsRegistry(list, lambda: llms, dict).render().decode()
+    text = MetricsRegistry(list, lambda: llms, dict, dict).render().decode()
     return {
         (sample.name, sample.labels.get("finished_reason", sample.labels.get("le", ""))): (
             sample.value

@@ -36,7 +36,7 @@ def announce(announcement: "Announcement") -> None:
         )
         for status, inputs, outputs in announcement.models
     ]
-    print_banner(announcement.url, rows, BannerHints(curl=curl_line(announcement)))
+    print_banner(announcement.url, rows, BannerHints(curl_line(announcement), announcement.grpc))
 
 
 def tensors_text(specs: Sequence["TensorSpec"]) -> str:

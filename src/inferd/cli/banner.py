@@ -32,6 +32,8 @@ class BannerHints:
     """A curl line that works as it stands (empty: none), and the paths of docs and metrics."""
 
     curl: str = ""
+    grpc: str = ""
+    """Host and port; empty without gRPC."""
     docs_path: str = "/docs"
     metrics_path: str = "/metrics"
 
@@ -50,6 +52,8 @@ def print_banner(
         click.echo("no models yet; load one with: inferd models load NAME", file=out)
     if hints.curl:  # printed as it is: a terminal may wrap it, and it can still be copied
         click.echo(f"try it:   {hints.curl}", file=out)
+    if hints.grpc:
+        click.echo(f"grpc:     {hints.grpc}", file=out)
     click.echo(f"docs:     {url}{hints.docs_path}", file=out)
     click.echo(f"metrics:  {url}{hints.metrics_path}", file=out)
 

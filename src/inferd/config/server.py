@@ -46,6 +46,59 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     http_keep_alive_secs: Annotated[
         Seconds, Meta(description="How long an idle connection is kept.")
     ] = 600.0
+    grpc: Annotated[bool, Meta(description="Serve gRPC as well.")] = True
+    grpc_port: Annotated[
+        Port | None,
+        Meta(
+            description="Port of the gRPC front end; the one after the HTTP port unless said "
+            "(any free one where that is); 0 takes a free one."
+        ),
+    ] = None
+    grpc_max_input_size: Annotated[
+        Count, Meta(description="Largest gRPC message in bytes, also after decompression.")
+    ] = 64 * 1024 * 1024
+    grpc_server_cert: Annotated[
+        str | None,
+        Meta(
+            description="PEM file with the certificate, and its chain, for gRPC over TLS; read "
+            "again when it changes. Needs --grpc-server-key."
+        ),
+    ] = None
+    grpc_server_key: Annotated[
+        str | None, Meta(description="PEM file with the key of --grpc-server-cert.")
+    ] = None
+    grpc_root_cert: Annotated[
+        str | None,
+        Meta(
+            description="PEM file with the authorities whose certificates gRPC clients must show; "
+            "none asks for no certificate."
+        ),
+    ] = None
+    grpc_keepalive_secs: Annotated[
+        Seconds, Meta(description="How long a gRPC client may be silent before it is pinged.")
+    ] = 300.0
+    grpc_keepalive_timeout_secs: Annotated[
+        Seconds, Meta(description="How long a pinged gRPC client may take to answer.")
+    ] = 20.0
+    grpc_min_ping_interval_secs: Annotated[
+        Seconds,
+        Meta(description="gRPC clients that ping more often while nothing goes on are left."),
+    ] = 300.0
+    grpc_max_ping_strikes: Annotated[
+        int, Meta(ge=0, description="How often a gRPC client may ping too early; 0 is no limit.")
+    ] = 2
+    grpc_max_connection_age_secs: Annotated[
+        float,
+        Meta(ge=0, description="How old a gRPC connection may become before its client is asked "
+             "to make a new one; 0 is no limit."),
+    ] = 0.0
+    grpc_max_connection_age_grace_secs: Annotated[
+        float,
+        Meta(ge=0, description="How long calls on such a connection may go on; 0 is no limit."),
+    ] = 0.0
+    grpc_max_concurrent_streams: Annotated[
+        Count, Meta(description="Calls in flight on one gRPC connection.")
+    ] = 1024
     model_control_mode: Annotated[
         ModelControlMode,
         Meta(

@@ -205,6 +205,7 @@ _NV_TOTAL = re.compile(rb"\b(nv_\w+)_total\b")
 FAILURES = ("nv_inference_request_failure", "Number of failed inference requests, by reason")
 CLOSED = ("inferd_batches_closed", "Batches by the reason they were closed")
 RESPONSES = ("inferd_http_responses", "HTTP answers by status")
+CALLS = ("inferd_grpc_calls", "gRPC calls that have ended, by method and status")
 
 
 class ServerCollector:
@@ -212,11 +213,12 @@ class ServerCollector:
 
     def __init__(
         self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
-        responses: Callable[[], dict[int, int]],
+        responses: Callable[[], dict[int, int]], calls: Callable[[], dict[tuple[str, str], int]],
     ) -> None:  # fmt: skip
         self._models = models
         self._llms = llms
         self._responses = responses
+        self._calls = calls
         self._cpu = CpuUtilization()
 
     def collect(self) -> Iterator[Metric]:
@@ -240,6 +242,10 @@ class ServerCollector:
         for status, count in sorted(self._responses().items()):
             answers.add_metric([str(status)], count)
         yield answers
+        calls = CounterMetricFamily(*CALLS, labels=["method", "status"])
+        for labels, count in sorted(self._calls().items()):
+            calls.add_metric(list(labels), count)
+        yield calls
         yield from self._machine()
 
     def _machine(self) -> Iterator[Metric]:
@@ -259,10 +265,10 @@ class MetricsRegistry:
 
     def __init__(
         self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
-        responses: Callable[[], dict[int, int]],
+        responses: Callable[[], dict[int, int]], calls: Callable[[], dict[tuple[str, str], int]],
     ) -> None:  # fmt: skip
         self._registry = CollectorRegistry()
-        self._registry.register(ServerCollector(models, llms, responses))
+        self._registry.register(ServerCollector(models, llms, responses, calls))
 
     def render(self) -> bytes:
         """The page in Prometheus' text format; Triton's counters lack the usual suffix."""

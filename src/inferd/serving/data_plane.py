@@ -29,15 +29,18 @@ class DataPlane:
         self._manager = manager
         self._strict = strict_readiness
         self.started = False
+        self.leaving = False
+        """Whether clients are being told to go elsewhere; what they still ask is answered."""
         self.draining = False
+        """Whether nothing new is taken any more."""
 
     def live(self) -> bool:
         """Whether the process answers and is not on its way out."""
-        return not self.draining
+        return not (self.leaving or self.draining)
 
     def ready(self) -> bool:
         """Whether requests should be sent here: started, not draining, every model ready."""
-        if not self.started or self.draining:
+        if not self.started or not self.live():
             return False
         return self._manager.all_ready() if self._strict else True
 
@@ -49,7 +52,7 @@ class DataPlane:
             if error.code == "model_not_found":
                 raise
             return False
-        return not self.draining and not served.trouble
+        return self.live() and not served.trouble
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
         """What a ready model is; raises ModelNotFound or ModelUnavailable."""

@@ -9,18 +9,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError
-from inferd.protocols.faults import log_fault
+from inferd.protocols.faults import Unforeseen, log_fault
 from inferd.protocols.grpc.framing import (
     MIN_COMPRESS_BYTES,
+    Encoded,
     Frame,
     Malformed,
     Message,
     MessageReader,
     decompressed,
+    framed,
     framed_compressed,
+    framed_parts,
+    joined,
+    size_of,
 )
 from inferd.protocols.grpc.head import CallHead, answer_head, error_block, trailers
-from inferd.protocols.grpc.status import grpc_status
+from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
 
@@ -31,9 +36,6 @@ _log = logging.getLogger("inferd.grpc")
 
 OFFLOAD_BYTES = 256 * 1024
 """Larger messages are taken apart, and larger answers compressed, on a thread."""
-
-LARGE_BYTES = 128 * 1024
-"""To copy an answer of this size behind its head would cost more than a second write."""
 
 _clock_ns = time.perf_counter_ns
 
@@ -144,34 +146,28 @@ class UnaryCall:
 
     # -- out -------------------------------------------------------------------------------------
 
-    def answer(self, parts: list[bytes | memoryview], more: Mapping[bytes, bytes]) -> None:
+    def send(self, message: Encoded, more: Mapping[bytes, bytes]) -> None:
         """Send the one answer; `more` is trailing metadata."""
         encoding = self.head.answer_encoding(self._compressed)
-        size = sum(len(part) for part in parts)
-        if encoding and size >= MIN_COMPRESS_BYTES:
-            self._answer_compressed(b"".join(parts), encoding, more)
+        if encoding and size_of(message) >= MIN_COMPRESS_BYTES:
+            self._answer_compressed(joined(message), encoding, more)
             return
         self.over = True
-        prefix = b"\x00" + size.to_bytes(4, "big")
         head, last = answer_head(self.identity), trailers(more)
-        if size < LARGE_BYTES:
-            self.stream.answer(head, b"".join((prefix, *parts)), last)
+        if isinstance(message, bytes):
+            self.stream.answer(head, framed(message), last)
         else:
-            self._answer_large(head, [prefix, *parts], last)
+            self.stream.send_head(head)
+            for part in framed_parts(message):
+                self.stream.send(part)
+            self.stream.finish(last)
         self.router.answered(self, 0)
-
-    def _answer_large(self, head: bytes, parts: list[bytes | memoryview], last: bytes) -> None:
-        stream = self.stream
-        stream.send_head(head)
-        for part in parts:
-            stream.send(part)
-        stream.finish(last)
 
     def _answer_compressed(self, body: bytes, encoding: str, more: Mapping[bytes, bytes]) -> None:
         def send(small: bytes) -> None:
             if not self.over:
                 self.over = True
-                self._answer_large(answer_head(self.identity, encoding), [small], trailers(more))
+                self.stream.answer(answer_head(self.identity, encoding), small, trailers(more))
                 self.router.answered(self, 0)
 
         if len(body) <= OFFLOAD_BYTES:
@@ -181,8 +177,12 @@ class UnaryCall:
         work = loop.run_in_executor(None, framed_compressed, body, encoding)
         work.add_done_callback(lambda done: send(done.result()))
 
-    def fail(self, error: InferdError, more: Mapping[bytes, bytes] | None = None) -> None:
-        """Answer with an error; harmless when the client has left."""
+    def fail(
+        self, error: InferdError | None = None, more: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Answer with an error, by default that of a fault that is logged; harmless when the client
+        has left."""
+        error = error or Unforeseen("internal error; the server's log has it")
         if self.over:
             return
         self.over = True
@@ -190,5 +190,5 @@ class UnaryCall:
         if self._reader is not None:
             self.router.intake(self.stream.connection).ended(self.stream)
         self.stream.refuse(error_block(error, self.identity, more or {}))
-        self.router.answered(self, grpc_status(error))
+        self.router.answered(self, status_of(error))
 

@@ -5,10 +5,12 @@ Source: gRPC over HTTP/2, "Length-Prefixed-Message".
 
 import zlib
 from struct import Struct
+from typing import ClassVar
 
 import numpy as np
 
 from inferd.errors import InvalidRequest, PayloadTooLarge
+from inferd.protocols.grpc.status import Status
 
 PREFIX = Struct(">BI")
 PREFIX_BYTES = 5
@@ -25,12 +27,17 @@ _LEVEL = 1
 Message = bytes | memoryview
 """The bytes of a whole message."""
 
+Encoded = bytes | list[bytes | memoryview]
+"""A message to be sent, in one piece or in several."""
+
 Frame = tuple[bool, Message]
 """A message, and whether it is compressed."""
 
 
 class Malformed(InvalidRequest):
     """The bytes are no message, or not the one that was expected: gRPC calls that INTERNAL."""
+
+    grpc_status: ClassVar[Status] = Status.INTERNAL
 
 
 class MessageReader:
@@ -94,6 +101,21 @@ class MessageReader:
             )
         self._compressed = bool(flag)
         self._size = size
+
+
+def size_of(message: Encoded) -> int:
+    """How many bytes."""
+    return len(message) if isinstance(message, bytes) else sum(map(len, message))
+
+
+def joined(message: Encoded) -> bytes:
+    """A message in one piece."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def framed_parts(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """A message in several pieces with its prefix, none of them copied."""
+    return [b"\x00" + size_of(parts).to_bytes(4, "big"), *parts]
 
 
 def framed(message: bytes) -> bytes:

@@ -4,16 +4,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
-
-from inferd.errors import InferdError, RequestTimeout
+from inferd.errors import InferdError, InvalidRequest, RequestTimeout
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.framing import (
+    Encoded,
     Frame,
     Malformed,
     Message,
@@ -21,6 +20,8 @@ from inferd.protocols.grpc.framing import (
     decompressed,
     framed,
     framed_compressed,
+    framed_parts,
+    joined,
 )
 from inferd.protocols.grpc.head import (
     CallHead,
@@ -30,9 +31,10 @@ from inferd.protocols.grpc.head import (
     trailers,
 )
 from inferd.protocols.grpc.methods import Method
-from inferd.protocols.grpc.status import grpc_status
+from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
+from inferd.protocols.pb.messages import parsed
 
 if TYPE_CHECKING:
     from inferd.protocols.grpc.router import GrpcRouter
@@ -87,16 +89,22 @@ class HandledCall(UnaryCall):
         try:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
-            request = parsed(self._method, message)
+            request = self._parsed(message)
             async with asyncio.timeout(_seconds(self.head)):
-                answer = await self._method.handler(request, context)
-            self.answer([serialized(answer)], trailing)
+                answer = await self._method.handler(request, context)  # type: ignore[misc]
+            self.send(serialized(answer), trailing)
         except InferdError as error:
             self.fail(error, trailing)
         except TimeoutError:
             self.fail(RequestTimeout("the deadline of the call has passed"), trailing)
         except Exception as error:
             self.fail(internal_error(_log, error, self.identity), trailing)
+
+    def _parsed(self, message: Message) -> Any:
+        try:
+            return message if self._method.request is None else parsed(self._method.request, message)
+        except InvalidRequest as error:
+            raise Malformed(str(error)) from error
 
 
 class StreamedCall:
@@ -195,8 +203,10 @@ class StreamedCall:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
             async with asyncio.timeout(_seconds(self.head)):
-                async with aclosing(self._messages()) as messages:
-                    async with aclosing(await self._answers(messages, context)) as answers:
+                messages = self._messages() if self._method.kind == "bidi" else self._only()
+                async with aclosing(messages):
+                    answers: Any = self._method.handler(messages, context)
+                    async with aclosing(answers):
                         async for answer in answers:
                             await self._send(serialized(answer))
             self._end(trailers(trailing), 0)
@@ -207,25 +217,28 @@ class StreamedCall:
         except Exception as error:
             self._fail(internal_error(_log, error, self.identity), trailing)
 
-    async def _answers(
-        self, messages: AsyncGenerator[Message, None], context: Context
-    ) -> AsyncGenerator[Any, None]:
-        method = self._method
-        if method.kind == "bidi":
-            return method.handler(_parsed_each(method, messages), context)
-        async for message in messages:
-            request = parsed(method, message)
-            async for _ in messages:
-                raise Malformed(f"{method.path} takes one message, not several")
-            return method.handler(request, context)
-        raise Malformed("the stream ended without a message")
+    async def _only(self) -> AsyncGenerator[Message, None]:
+        """The one message of a call that has one."""
+        count = 0
+        async for message in self._messages():
+            count += 1
+            if count > 1:
+                raise Malformed(f"{self._method.path} takes one message, not several")
+            yield message
+        if not count:
+            raise Malformed("the stream ended without a message")
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, message: Encoded) -> None:
         encoding = self.head.answer_encoding(self._compressed)
-        data = framed_compressed(message, encoding) if encoding else framed(message)
         self._begin(encoding)
         self._written.clear()
-        if not self.stream.send(data):
+        if encoding:
+            sent = self.stream.send(framed_compressed(joined(message), encoding))
+        elif isinstance(message, bytes):
+            sent = self.stream.send(framed(message))
+        else:
+            sent = [self.stream.send(part) for part in framed_parts(message)][-1]
+        if not sent:
             await self._written.wait()
 
     def _begin(self, encoding: str = "") -> None:
@@ -246,34 +259,16 @@ class StreamedCall:
             return
         log_fault(_log, error, self.identity)
         if self._begun:
-            self._end(error_trailers(error, more), grpc_status(error))
+            self._end(error_trailers(error, more), status_of(error))
             return
         self.over = True
         self.stream.refuse(error_block(error, self.identity, more))
-        self._router.answered(self, grpc_status(error))
+        self._router.answered(self, status_of(error))
 
 
-async def _parsed_each(
-    method: Method, messages: AsyncGenerator[Message, None]
-) -> AsyncIterator[Any]:
-    async for message in messages:
-        yield parsed(method, message)
-
-
-def parsed(method: Method, message: Message) -> Any:
-    """A message as the method's handler takes it; raises Malformed."""
-    if method.request is None:
-        return message
-    try:
-        return method.request.FromString(bytes(message))
-    except DecodeError as error:
-        name = method.request.DESCRIPTOR.full_name
-        raise Malformed(f"the request is no {name}: {error}") from error
-
-
-def serialized(answer: Any) -> bytes:
+def serialized(answer: Any) -> Encoded:
     """The bytes of what a handler answers."""
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+    return answer if isinstance(answer, bytes | list) else answer.SerializeToString()
 
 
 def _seconds(head: CallHead) -> float | None:

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from inferd.errors import InferdError, InvalidRequest, Unsupported
 from inferd.protocols.grpc.framing import ENCODINGS
 from inferd.protocols.grpc.methods import Method
-from inferd.protocols.grpc.status import grpc_message, grpc_status
+from inferd.protocols.grpc.status import encode_message, status_of
 from inferd.protocols.grpc.timeout import timeout_ns
-from inferd.protocols.http2.headers import encode_block
-
-Fields = Mapping[bytes, bytes]
+from inferd.protocols.http2.headers import Fields, encode_block
 
 REQUEST_ID = b"x-request-id"
 
@@ -33,9 +31,12 @@ HEADS = {
 }
 """Begins an answer whose messages are compressed."""
 
+_ID_NAME = encode_block(((REQUEST_ID, b""),))[:-1]
+
 OK = encode_block(((b"grpc-status", b"0"),))
 """Ends an answer that is whole."""
 
+_KINDS = (b"application/grpc+proto", b"application/grpc;")
 _RESERVED = (b"grpc-", b":")
 _OF_HTTP = {b"te", b"content-type", b"user-agent", b"content-length", b"host"}
 
@@ -89,21 +90,25 @@ def http_refusal(fields: Fields) -> bytes:
     if fields.get(b":method") != b"POST":
         return encode_block(((b":status", b"405"), (b"allow", b"POST")))
     kind = fields.get(b"content-type", b"")
-    if kind == b"application/grpc" or kind.startswith((b"application/grpc+proto", b"application/grpc;")):
+    if kind == b"application/grpc" or kind.startswith(_KINDS):
         return b""
     return encode_block(((b":status", b"415"), (b"accept", b"application/grpc")))
 
 
 def answer_head(request_id: bytes, encoding: str = "") -> bytes:
     """Begins the answer to a request with that id."""
-    return (HEADS[encoding] if encoding else HEAD) + encode_block(((REQUEST_ID, request_id),))
+    head = HEADS[encoding] if encoding else HEAD
+    size = len(request_id)
+    if size < 127:  # as encode_block would write it
+        return b"%b%b%c%b" % (head, _ID_NAME, size, request_id)
+    return head + encode_block(((REQUEST_ID, request_id),))
 
 
 def error_trailers(error: InferdError, more: Mapping[bytes, bytes]) -> bytes:
     """Ends an answer with an error; `more` is trailing metadata."""
     fields = (
-        (b"grpc-status", b"%d" % grpc_status(error)),
-        (b"grpc-message", grpc_message(str(error))),
+        (b"grpc-status", b"%d" % status_of(error)),
+        (b"grpc-message", encode_message(str(error))),
         *_encoded(more),
     )
     return encode_block(fields)

@@ -1,4 +1,6 @@
-"""The direct path of ModelInfer: no task, one callback from message to answer."""
+"""The direct path of ModelInfer: no task, one callback from message to answer. The plainest ones of
+one turn ride together (`express.py`).
+"""
 
 import asyncio
 import logging
@@ -6,44 +8,92 @@ from typing import TYPE_CHECKING
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
+from inferd.protocols.express import MAX_BODY_BYTES, ExpressLanes, Party
 from inferd.protocols.faults import internal_error
-from inferd.protocols.grpc.call import OFFLOAD_BYTES, UnaryCall
+from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.framing import Message
 from inferd.protocols.grpc.head import CallHead
-from inferd.protocols.grpc.inference.infer_codec import InferForm, decode_infer, encode_infer
+from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
+from inferd.protocols.grpc.inference.response_codec import encode_infer
+from inferd.protocols.grpc.inference.riders import InferRiders, model_named
 from inferd.protocols.http2.stream import Http2Stream
+from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
 
 if TYPE_CHECKING:
     from inferd.protocols.grpc.router import GrpcRouter
-    from inferd.serving.data_plane import DataPlane
 
 _log = logging.getLogger("inferd.grpc")
 
-Decoded = tuple[InferenceRequest, InferForm]
+Decoded = tuple[InferenceRequest, bool]
+
+
+class InferRoute:
+    """Starts ModelInfers."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self.plane = plane
+        self.lanes = ExpressLanes(plane, InferRiders)
+
+    def __call__(self, router: "GrpcRouter", stream: Http2Stream, head: CallHead) -> "InferCall":
+        return InferCall(router, stream, head, self)
 
 
 class InferCall(UnaryCall):
-    """One ModelInfer on one stream."""
+    """One ModelInfer on one stream; a Rider."""
 
-    __slots__ = ("_form", "_item", "_plane")
+    __slots__ = ("_item", "_route", "body")
 
     def __init__(
-        self, router: "GrpcRouter", stream: Http2Stream, head: CallHead, plane: "DataPlane"
+        self, router: "GrpcRouter", stream: Http2Stream, head: CallHead, route: InferRoute
     ) -> None:
         super().__init__(router, stream, head)
-        self._plane = plane
-        self._form: InferForm | None = None
-        self._item: QueuedRequest | None = None
+        self._route = route
+        self._item: QueuedRequest | Party | None = None
+        self.body = b""
 
     def begin(self, message: Message) -> None:
         """See UnaryCall."""
-        if len(message) > OFFLOAD_BYTES:
-            work = asyncio.get_running_loop().run_in_executor(None, decode_infer, message)
-            work.add_done_callback(self._decoded)
-            return
+        if type(message) is bytes and len(message) <= MAX_BODY_BYTES and not self.deadline_ns:
+            try:
+                lane = self._route.lanes.lane(*model_named(message))
+            except (ValueError, IndexError):
+                pass  # whatever it is, it has its say below
+            else:
+                self.body = message
+                lane.add(self)
+                return
+        self._start(message)
+
+    # -- as a Rider ------------------------------------------------------------------------------
+
+    @property
+    def gone(self) -> bool:
+        """See Rider."""
+        return self.over
+
+    def wait(self, party: Party) -> None:
+        """See Rider."""
+        self._item = party
+
+    def walk(self) -> None:
+        """See Rider."""
+        self._start(self.body)
+
+    def answer(self, body: bytes) -> None:
+        """See Rider."""
+        if not self.over:
+            self.send(body, {})
+
+    # -- by itself -------------------------------------------------------------------------------
+
+    def _start(self, message: Message) -> None:
         try:
-            self._submit(decode_infer(message))
+            if is_heavy(message):
+                work = asyncio.get_running_loop().run_in_executor(None, decode_infer, message)
+                work.add_done_callback(self._decoded)
+            else:
+                self._submit(decode_infer(message))
         except InferdError as error:
             self.fail(error)
         except Exception as error:
@@ -65,17 +115,16 @@ class InferCall(UnaryCall):
             self.fail(internal_error(_log, error, self.identity))
 
     def _submit(self, decoded: Decoded) -> None:
-        request, self._form = decoded
+        request, _ = decoded
         request.deadline_ns = self.deadline_ns
-        self._item = self._plane.submit(request, self._done)
+        self._item = self._route.plane.submit(request, self._done)
 
     def _done(self, result: InferenceResponse | InferdError) -> None:
         if self.over:
             return
         if isinstance(result, InferenceResponse):
-            assert self._form is not None
             try:
-                self.answer(encode_infer(result, self._form), {})
+                self.send(encode_infer(result), {})
                 return
             except InvalidRequest as error:
                 result = error

@@ -7,13 +7,14 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from inferd.protocols.grpc.handled_call import HandledCall, StreamedCall
-from inferd.protocols.grpc.head import CallHead, Fields, error_block, http_refusal
+from inferd.protocols.grpc.head import CallHead, error_block, http_refusal
 from inferd.protocols.grpc.intake import Intake
 from inferd.protocols.grpc.methods import Method
-from inferd.protocols.grpc.status import CANCELLED, NAMES, grpc_status
+from inferd.protocols.grpc.status import NAMES, Status, status_of
 from inferd.protocols.http.request_id import request_id
-from inferd.protocols.http2.connection import Http2Connection, StreamSink
-from inferd.protocols.http2.stream import Http2Stream
+from inferd.protocols.http2.connection import Http2Connection
+from inferd.protocols.http2.headers import Fields
+from inferd.protocols.http2.stream import Http2Stream, StreamSink
 
 _log = logging.getLogger("inferd.access")
 
@@ -43,8 +44,8 @@ class GrpcRouter:
         access_log: bool = False,
     ) -> None:
         self.max_message_bytes = max_message_bytes
-        self.calls: dict[tuple[str, int], int] = {}
-        """Answers by method and status."""
+        self.calls: dict[tuple[str, str], int] = {}
+        """Calls that have ended, by method and status; those of unknown methods under none."""
         self._methods = {method.path.encode(): method for method in methods}
         self._direct = {path.encode(): start for path, start in direct.items()}
         self._heads: dict[int, CallHead] = {}
@@ -76,7 +77,7 @@ class GrpcRouter:
         assert head.refusal is not None
         identity = request_id(head.request_id)
         stream.refuse(error_block(head.refusal, identity, {}))
-        self._count(head, identity, grpc_status(head.refusal), time.perf_counter_ns())
+        self._count(head, identity, status_of(head.refusal), time.perf_counter_ns())
         return _NOBODY
 
     def intake(self, connection: Http2Connection) -> Intake:
@@ -94,11 +95,12 @@ class GrpcRouter:
 
     def left(self, call: Answered) -> None:
         """Count a call whose client has left."""
-        self._count(call.head, call.identity, CANCELLED, call.start_ns)
+        self._count(call.head, call.identity, Status.CANCELLED, call.start_ns)
 
     def _count(self, head: CallHead, identity: bytes, status: int, start_ns: int) -> None:
         path = head.method.path if head.method is not None else ""
-        self.calls[path, status] = self.calls.get((path, status), 0) + 1
+        ended = path, NAMES[status]
+        self.calls[ended] = self.calls.get(ended, 0) + 1
         if self._access_log:
             milliseconds = round((time.perf_counter_ns() - start_ns) / 1e6, 3)
             _log.info(

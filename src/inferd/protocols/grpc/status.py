@@ -31,6 +31,9 @@ class Status(IntEnum):
     UNAUTHENTICATED = 16
 
 
+NAMES = tuple(status.name for status in Status)
+"""By number."""
+
 STATUS_OF: dict[str, Status] = {
     "invalid_request": Status.INVALID_ARGUMENT,
     "payload_too_large": Status.RESOURCE_EXHAUSTED,
@@ -57,8 +60,9 @@ _PLAIN = re.compile(r"(?! )[ -$&-~]*(?<! )")
 
 
 def status_of(error: InferdError) -> Status:
-    """The status that an error becomes."""
-    return STATUS_OF[error.code]
+    """The status that an error becomes; an error may say another one than its code does."""
+    status: Status | None = getattr(error, "grpc_status", None)
+    return STATUS_OF[error.code] if status is None else status
 
 
 def encode_message(text: str) -> bytes:

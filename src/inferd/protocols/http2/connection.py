@@ -212,6 +212,11 @@ class Http2Connection:
         return len(self.streams)
 
     @property
+    def accepting(self) -> bool:
+        """Whether new requests are taken."""
+        return not self.closing and self._accepts_until == MAX_ID
+
+    @property
     def busy(self) -> bool:
         """Whether a request is being answered, or one may be on its way to a server that drains."""
         return not self.closing and (bool(self.streams) or self.draining)

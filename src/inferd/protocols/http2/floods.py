@@ -28,7 +28,7 @@ class Bucket:
 
 class PingStrikes:
     """gRPC's rule for pings: one that comes too soon after another is a strike, and what we send
-    of headers and data forgives all. More than `max_strikes` are too many."""
+    of headers and data forgives all. More than `max_strikes` are too many, unless that is 0."""
 
     __slots__ = ("_interval_s", "_last_s", "_max_strikes", "_strikes")
 
@@ -48,4 +48,4 @@ class PingStrikes:
         last_s, self._last_s = self._last_s, now_s
         if last_s is not None and now_s - last_s < self._interval_s:
             self._strikes += 1
-        return self._strikes <= self._max_strikes
+        return not self._max_strikes or self._strikes <= self._max_strikes

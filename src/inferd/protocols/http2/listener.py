@@ -57,6 +57,11 @@ class Http2Listener:
         for transport in list(self.connections):
             transport.connection.drain(self.now_s)
 
+    async def told(self) -> None:
+        """Wait until every client knows that it is to leave, and sends no new requests."""
+        while any(transport.connection.accepting for transport in self.connections):
+            await asyncio.sleep(IDLE_POLL_S)
+
     async def idle(self) -> None:
         """Wait until no connection has a request to answer; the caller has called `drain`."""
         while any(transport.busy for transport in self.connections):

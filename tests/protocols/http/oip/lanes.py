@@ -9,13 +9,14 @@ from inferd.backends.registry import create_backend
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
+from inferd.protocols.express import ExpressLane
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
-from inferd.protocols.http.express import ExpressLane
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.oip.riders import OipRiders
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.http.request import HttpRequest, RequestHead
+from inferd.protocols.http.riders import HttpLane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.instance_pool import InstancePool
 from inferd.serving.model_manager import ModelManager
@@ -50,7 +51,8 @@ class Lanes:
         """Requests that the express lane sent the ordinary way."""
         self.trouble: list[str] = []
         """What callbacks of the loop raised."""
-        self._lane = ExpressLane(self.plane, "m", "", self._start_ordinary, OipRiders)
+        lane = ExpressLane(self.plane, "m", "", OipRiders)
+        self._lane = HttpLane(lane, self._start_ordinary)
         path = folder / "model.onnx"
         path.write_bytes(model)
         self.served = self._load(path, config or ModelConfig())

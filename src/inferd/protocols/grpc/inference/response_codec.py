@@ -4,6 +4,7 @@ Outputs are always in `raw_output_contents`, as Triton's are. Everything before 
 output depends on its name, datatype and shape alone, and is kept as bytes.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
@@ -45,6 +46,16 @@ def encode_infer(response: InferenceResponse) -> Encoded:
             return prefix + only + array.tobytes()
     parts = _parts(response)
     return b"".join(parts) if _size(parts) < COPY_BYTES else parts
+
+
+def heads_of_rows(
+    name: str, version: str, outputs: Sequence[tuple[str, DataType, tuple[int, ...]]]
+) -> list[bytes]:
+    """What stands before the elements of each output, for outputs of fixed shapes and sizes: an
+    answer is each of these and the output's elements, one after the other."""
+    heads = [_RAW + _varint(prod(shape) * datatype.size_bytes) for _, datatype, shape in outputs]
+    described = [_output(*output) for output in outputs]
+    return [b"".join((_prefix(name, version), *described, heads[0])), *heads[1:]]
 
 
 def encode_stream_infer(response: InferenceResponse, final: bool) -> Encoded:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from inferd.protocols.http.express import row_texts
+from inferd.protocols.express import merge_numbers, row_texts
+from inferd.protocols.http.riders import check_depth
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
 
@@ -19,11 +20,10 @@ MOST_DIMS = 3
 class CallRiders:
     """A RiderForm."""
 
-    flat = False
-
     def __init__(self, served: ServedModel, name: str, kind: Any) -> None:
         self._decode = msgspec.json.Decoder(dict[str, kind]).decode
         self._name = name
+        self._spec = served.description.inputs[0]
         bare = served.signature.bare
         names = [spec.name for spec in served.outputs]
         self._heads = [b"" if bare else b"%b:" % orjson.dumps(name) for name in names]
@@ -31,10 +31,15 @@ class CallRiders:
 
     def row(self, body: bytes) -> object:
         """See RiderForm."""
+        check_depth(body)
         arguments = self._decode(body)
         if len(arguments) != 1 or self._name not in arguments:
             raise ValueError
         return arguments[self._name]
+
+    def merge(self, rows: list[object]) -> Array:
+        """See RiderForm."""
+        return merge_numbers(rows, self._spec, flat=False)
 
     def answers(self, outputs: list[Array]) -> list[bytes]:
         """See RiderForm."""

@@ -14,6 +14,7 @@ from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.call.codec import CallCodec, codec_of
 from inferd.protocols.faults import internal_error
+from inferd.protocols.express import ExpressLanes
 from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.call.body import Decoded, decode_call
 from inferd.protocols.http.call.riders import call_riders
@@ -27,9 +28,9 @@ from inferd.protocols.http.compression import (
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import error_body
-from inferd.protocols.http.express import ExpressLanes
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http.riders import HttpLane
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
 
@@ -49,7 +50,7 @@ class CallRoute:
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
         self.max_body_bytes = max_body_bytes
-        self._lanes = ExpressLanes(plane, self._start, call_riders)
+        self._lanes = ExpressLanes(plane, call_riders)
 
     def handler(self, head: RequestHead) -> Handler | None:
         """How to answer a call with such a head; None for any other request."""
@@ -61,7 +62,7 @@ class CallRoute:
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
         if found[3] is None and _is_plain(head):
-            return self._lanes.lane(name, version).add
+            return HttpLane(self._lanes.lane(name, version), self._start).add
         method = (found[3] or b"predict").decode()
         return lambda connection, request: self._start(connection, request, name, version, method)
 

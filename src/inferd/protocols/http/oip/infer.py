@@ -15,6 +15,7 @@ import numpy as np
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.faults import internal_error
+from inferd.protocols.express import ExpressLanes
 from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.compression import (
     OFFLOAD_BYTES,
@@ -25,13 +26,13 @@ from inferd.protocols.http.compression import (
 from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import error_body
-from inferd.protocols.http.express import ExpressLanes
 from inferd.protocols.http.oip.raw_request import decode_raw
 from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
 from inferd.protocols.http.oip.response_codec import encode_response
 from inferd.protocols.http.oip.riders import OipRiders
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 from inferd.protocols.http.request_id import request_id
+from inferd.protocols.http.riders import HttpLane
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
 
@@ -51,7 +52,7 @@ class InferRoute:
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
         self.max_body_bytes = max_body_bytes
-        self._lanes = ExpressLanes(plane, self.start, OipRiders)
+        self._lanes = ExpressLanes(plane, OipRiders)
 
     def handler(self, head: RequestHead) -> Handler | None:
         """How to answer an inference request with such a head; None for any other request."""
@@ -63,7 +64,7 @@ class InferRoute:
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
         if _NOT_EXPRESS.isdisjoint(head.fields):
-            return self._lanes.lane(name, version).add
+            return HttpLane(self._lanes.lane(name, version), self.start).add
         return lambda connection, request: self.start(connection, request, name, version)
 
     def start(

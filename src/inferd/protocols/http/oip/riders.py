@@ -2,8 +2,9 @@
 
 import msgspec
 
-from inferd.protocols.http.express import row_texts
+from inferd.protocols.express import merge_numbers, row_texts
 from inferd.protocols.http.oip.response_codec import single_row_head
+from inferd.protocols.http.riders import check_depth
 from inferd.schemas.oip import FloatRequest, InferRequest, IntRequest
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
@@ -18,11 +19,9 @@ _DECODERS: dict[str, msgspec.json.Decoder[InferRequest]] = {
 class OipRiders:
     """A RiderForm."""
 
-    flat = True
-
     def __init__(self, served: ServedModel) -> None:
         self._served = served
-        spec = served.description.inputs[0]
+        self._spec = spec = served.description.inputs[0]
         self._decode = _DECODERS[spec.datatype.kind].decode
         self._name = spec.name
         self._datatype = spec.datatype.name
@@ -30,6 +29,7 @@ class OipRiders:
 
     def row(self, body: bytes) -> object:
         """See RiderForm; data may be nested or flat."""
+        check_depth(body)
         wire = self._decode(body)
         (only,) = wire.inputs
         if (
@@ -43,6 +43,10 @@ class OipRiders:
         ):
             raise ValueError
         return only.data
+
+    def merge(self, rows: list[object]) -> Array:
+        """See RiderForm."""
+        return merge_numbers(rows, self._spec, flat=True)
 
     def answers(self, outputs: list[Array]) -> list[bytes]:
         """See RiderForm."""

@@ -3,9 +3,10 @@ answered together. A model that would run them at once does, without their ever 
 queue of another one they wait as one.
 
 Most of what a small model's request costs is Python's price for each step, and together they pay it
-once. Only the plainest requests ride here (one row, one input of fixed shape, JSON both ways); any
-other, and any that fails on the way, takes the ordinary path by itself, which finds the error and
-says it. How a protocol writes its plainest requests, a RiderForm knows.
+once. Only the plainest requests ride here (one row, one input of fixed shape, nothing asked for
+beside); any other, and any that fails on the way, takes the ordinary path by itself, which finds the
+error and says it. How a protocol writes its plainest requests, a RiderForm knows; how it answers
+them, a Rider.
 """
 
 import asyncio
@@ -20,18 +21,13 @@ import orjson
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError
-from inferd.protocols.depth import MAX_DEPTH
-from inferd.protocols.http.compression import answer_encoding, compress
-from inferd.protocols.http.connection import Exchange, HttpConnection
-from inferd.protocols.http.request import HttpRequest
-from inferd.protocols.http.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BF16, BYTES, FP16
 from inferd.types.inference import InferenceResponse
-from inferd.types.tensor import Array
+from inferd.types.tensor import Array, TensorSpec
 
-_log = logging.getLogger("inferd.http")
+_log = logging.getLogger("inferd.express")
 
 LOOKS = 2
 """How often to look for more riders before departing. A look waits for nothing: it lets the loop
@@ -47,19 +43,40 @@ MAX_LANES = 4096
 KINDS = ("float", "int")
 """Of datatypes whose values are plain numbers in JSON."""
 
-Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange | None]
-Rider = tuple[HttpConnection, HttpRequest]
+
+class Rider(Protocol):
+    """A request on its way through the lane."""
+
+    @property
+    def body(self) -> bytes:
+        """The request."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def answer(self, body: bytes) -> None:
+        """Send the answer that a RiderForm has written."""
+
+    def wait(self, party: "Party") -> None:
+        """Wait with others; the party is to be told when the client leaves."""
+
+    def walk(self) -> None:
+        """Take the ordinary path."""
+
+    def fail(self) -> None:
+        """Answer with an error: the lane itself has failed, and has logged why."""
 
 
 class RiderForm(Protocol):
-    """How a protocol writes the plainest requests for one model, and their answers. In a `flat` one
-    a row's numbers stand in one list, whatever the input's shape."""
-
-    flat: bool
+    """How a protocol writes the plainest requests for one model, and their answers."""
 
     def row(self, body: bytes) -> object:
-        """The one row of a request, as lists of numbers; raises ValueError for any other request,
-        of which the ordinary path will know what to say."""
+        """The one row of a request; raises ValueError for any other request, of which the ordinary
+        path will know what to say."""
+
+    def merge(self, rows: list[object]) -> Array:
+        """Rows as the model's input; raises ValueError, OverflowError where one does not fit."""
 
     def answers(self, outputs: list[Array]) -> list[bytes]:
         """An answer for each row of the outputs, as the ordinary path would write it."""
@@ -72,13 +89,10 @@ FormOf = Callable[[ServedModel], RiderForm | None]
 class ExpressLane:
     """Collects the requests of one turn for one model name and version."""
 
-    def __init__(
-        self, plane: DataPlane, name: str, version: str, ordinary: Ordinary, form_of: FormOf
-    ) -> None:
+    def __init__(self, plane: DataPlane, name: str, version: str, form_of: FormOf) -> None:
+        self.name = name
+        self.version = version
         self._plane = plane
-        self._name = name
-        self._version = version
-        self._ordinary = ordinary
         self._form_of = form_of
         self._waiting: list[Rider] = []
         self._last = 0
@@ -86,12 +100,12 @@ class ExpressLane:
         self._served: ServedModel | None = None
         self._form: RiderForm | None = None
 
-    def add(self, connection: HttpConnection, request: HttpRequest) -> None:
-        """Take a request until the end of the loop's turn; a Handler."""
+    def add(self, rider: Rider) -> None:
+        """Take a request until the end of the loop's turn."""
         if not self._waiting:
             self._arrival_ns = time.perf_counter_ns()
             asyncio.get_running_loop().call_soon(self._board, 0, 0)
-        self._waiting.append((connection, request))
+        self._waiting.append(rider)
 
     def _board(self, before: int, looks: int) -> None:
         here = len(self._waiting)
@@ -107,32 +121,32 @@ class ExpressLane:
             self._ride(waiting)
         except Exception:
             # Not one of the ways in which a request can fail: but no rider may be left standing.
-            _log.exception("express lane failed", extra={"model": self._name})
-            for connection, request in waiting:
-                connection.fail(request)
+            _log.exception("express lane failed", extra={"model": self.name})
+            for rider in waiting:
+                rider.fail()
 
     def _ride(self, waiting: list[Rider]) -> None:
         try:
-            served = self._plane.served(self._name, self._version)
+            served = self._plane.served(self.name, self.version)
         except InferdError:
-            self._send_ordinary(waiting)
+            _walk(waiting)
             return
         if served is not self._served:  # looked at once for each loaded model
             self._served = served
             self._form = self._form_of(served) if is_plain(served) else None
         form = self._form
         if form is None or self._plane.draining:
-            self._send_ordinary(waiting)
+            _walk(waiting)
             return
         riders, rows = [], []
         for rider in waiting:
-            body = rider[1].body
+            body = rider.body
             try:
-                if len(body) > MAX_BODY_BYTES or body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+                if len(body) > MAX_BODY_BYTES:
                     raise ValueError
                 rows.append(form.row(body))
             except (ValueError, RecursionError):
-                self._send_ordinary([rider])
+                _walk([rider])
                 continue
             riders.append(rider)
         limit = served.description.max_batch_size
@@ -145,17 +159,10 @@ class ExpressLane:
     ) -> None:
         """Run rows at once or have them wait together, and answer each; or send them the ordinary
         way."""
-        spec = served.description.inputs[0]
         try:
-            merged = np.array(rows, spec.datatype.dtype)
-            shape = len(rows), *spec.shape[1:]
-            if form.flat:
-                merged = merged.reshape(shape)
-            fits = merged.shape == shape
+            merged = form.merge(rows)
         except (ValueError, OverflowError):
-            fits = False
-        if not fits:
-            self._send_ordinary(group)
+            _walk(group)
             return
         outputs = served.run_now([merged], len(rows), self._arrival_ns)
         if outputs is not None:
@@ -165,30 +172,30 @@ class ExpressLane:
         def done(result: InferenceResponse | InferdError) -> None:
             try:
                 if isinstance(result, InferdError):
-                    self._send_ordinary(group)
+                    _walk(group)
                 else:
                     _answer_all(form, group, [tensor.array for tensor in result.outputs])
             except Exception:
-                _log.exception("express lane failed", extra={"model": self._name})
-                for connection, request in group:
-                    connection.fail(request)
+                _log.exception("express lane failed", extra={"model": self.name})
+                for rider in group:
+                    rider.fail()
 
         if len(group) == 1:  # nobody to share with; by itself it can also be cancelled
-            self._send_ordinary(group)
+            _walk(group)
             return
         item = served.submit_riders([merged], len(rows), self._arrival_ns, done)
         if item is None:
-            self._send_ordinary(group)
+            _walk(group)
             return
         party = Party(item, len(group))
-        for connection, request in group:
-            connection.adopt(request, party)
+        for rider in group:
+            rider.wait(party)
 
-    def _send_ordinary(self, riders: list[Rider]) -> None:
-        for connection, request in riders:
-            if not connection.closed:
-                exchange = self._ordinary(connection, request, self._name, self._version)
-                connection.adopt(request, exchange)
+
+def _walk(riders: list[Rider]) -> None:
+    for rider in riders:
+        if not rider.gone:
+            rider.walk()
 
 
 class Party:
@@ -211,9 +218,8 @@ class Party:
 class ExpressLanes:
     """The lanes of one protocol, by name and version."""
 
-    def __init__(self, plane: DataPlane, ordinary: Ordinary, form_of: FormOf) -> None:
+    def __init__(self, plane: DataPlane, form_of: FormOf) -> None:
         self._plane = plane
-        self._ordinary = ordinary
         self._form_of = form_of
         self._lanes: dict[tuple[str, str], ExpressLane] = {}
 
@@ -223,7 +229,7 @@ class ExpressLanes:
         if lane is None:
             if len(self._lanes) >= MAX_LANES:
                 self._lanes.clear()
-            lane = ExpressLane(self._plane, name, version, self._ordinary, self._form_of)
+            lane = ExpressLane(self._plane, name, version, self._form_of)
             self._lanes[name, version] = lane
         return lane
 
@@ -248,19 +254,20 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 
 
 def _answer_all(form: RiderForm, group: list[Rider], outputs: list[Array]) -> None:
-    for (connection, request), body in zip(group, form.answers(outputs), strict=True):
-        _answer(connection, request, body)
+    for rider, body in zip(group, form.answers(outputs), strict=True):
+        rider.answer(body)
 
 
-def _answer(connection: HttpConnection, request: HttpRequest, body: bytes) -> None:
-    fields = request.head.fields
-    identity = request_id(fields.get(b"x-request-id"))
-    encoding = answer_encoding(fields.get(b"accept-encoding"), len(body))
-    if not encoding:
-        connection.respond_tensors(body, identity)
-        return
-    headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
-    connection.respond(200, compress(body, encoding), headers=headers)
+def merge_numbers(rows: list[object], spec: TensorSpec, flat: bool) -> Array:
+    """Rows of numbers as JSON has them; in `flat` ones they stand in one list, whatever the shape.
+    Raises ValueError, OverflowError."""
+    merged = np.array(rows, spec.datatype.dtype)
+    shape = len(rows), *spec.shape[1:]
+    if flat:
+        merged = merged.reshape(shape)
+    if merged.shape != shape:
+        raise ValueError
+    return merged
 
 
 def row_texts(output: Array) -> list[bytes]:

@@ -1,0 +1,78 @@
+"""Requests over HTTP on their way through the express lane."""
+
+from collections.abc import Callable
+
+from inferd.protocols.depth import MAX_DEPTH
+from inferd.protocols.express import ExpressLane, Party
+from inferd.protocols.http.compression import answer_encoding, compress
+from inferd.protocols.http.connection import Exchange, HttpConnection
+from inferd.protocols.http.request import HttpRequest
+from inferd.protocols.http.request_id import request_id
+
+Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange | None]
+"""Starts to answer a request for a model's name and version by itself."""
+
+
+class HttpLane:
+    """An express lane, as a Handler takes it."""
+
+    __slots__ = ("_lane", "_ordinary")
+
+    def __init__(self, lane: ExpressLane, ordinary: Ordinary) -> None:
+        self._lane = lane
+        self._ordinary = ordinary
+
+    def add(self, connection: HttpConnection, request: HttpRequest) -> None:
+        """Take a request; a Handler."""
+        self._lane.add(HttpRider(connection, request, self))
+
+    def start(self, connection: HttpConnection, request: HttpRequest) -> None:
+        """Answer a request by itself."""
+        lane = self._lane
+        connection.adopt(request, self._ordinary(connection, request, lane.name, lane.version))
+
+
+class HttpRider:
+    """A Rider."""
+
+    __slots__ = ("_connection", "_lane", "_request", "body")
+
+    def __init__(self, connection: HttpConnection, request: HttpRequest, lane: HttpLane) -> None:
+        self.body = request.body
+        self._connection = connection
+        self._request = request
+        self._lane = lane
+
+    @property
+    def gone(self) -> bool:
+        """See Rider."""
+        return self._connection.closed
+
+    def answer(self, body: bytes) -> None:
+        """See Rider."""
+        fields = self._request.head.fields
+        identity = request_id(fields.get(b"x-request-id"))
+        encoding = answer_encoding(fields.get(b"accept-encoding"), len(body))
+        if not encoding:
+            self._connection.respond_tensors(body, identity)
+            return
+        headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
+        self._connection.respond(200, compress(body, encoding), headers=headers)
+
+    def wait(self, party: Party) -> None:
+        """See Rider."""
+        self._connection.adopt(self._request, party)
+
+    def walk(self) -> None:
+        """See Rider."""
+        self._lane.start(self._connection, self._request)
+
+    def fail(self) -> None:
+        """See Rider."""
+        self._connection.fail(self._request)
+
+
+def check_depth(body: bytes) -> None:
+    """Refuse JSON that would take a decoder deep; raises ValueError."""
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        raise ValueError
