@@ -58,17 +58,18 @@ class TorchInstance:
         return self._call(inputs)[0]
 
     def _call(self, inputs: list[Array]) -> tuple[Named, frozenset[int]]:
-        assert self._program is not None
+        program = self._program
+        assert program is not None
         # OpenMP keeps this for each thread that calls, so instances do not disturb each other.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 feed = {
-                    spec.name: to_tensor(array, spec.datatype).to(self._device)
+                    spec.name: to_tensor(array, spec.datatype, program.writes).to(self._device)
                     for spec, array in zip(self._inputs, inputs, strict=True)
                 }
-                found = list(flat(self._program.call(feed)))
+                found = list(flat(program.call(feed)))
                 if self._stream is not None:
                     self._stream.synchronize()
         except InferdError:
@@ -76,7 +77,7 @@ class TorchInstance:
         except Exception as error:
             raise BackendError(f"torch: {words(error)}") from error
         addresses = {tensor.untyped_storage().data_ptr() for tensor in feed.values()}
-        return found, self._program.kept | addresses
+        return found, program.kept | addresses
 
     def close(self) -> None:
         """Let go of the program."""
