@@ -18,6 +18,7 @@ from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import complete, observed_shapes, probe_batching
 from inferd.backends.torch_programs import Program, read_program, words
 from inferd.backends.torch_tensors import datatype_of, flat, to_array, to_tensor
+from inferd.backends.torch_threads import use_threads
 from inferd.config.model import ModelConfig, ModelOutput
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import CONFIG_DATATYPES
@@ -60,9 +61,7 @@ class TorchInstance:
     def _call(self, inputs: list[Array]) -> tuple[Named, frozenset[int]]:
         program = self._program
         assert program is not None
-        # OpenMP keeps this for each thread that calls, so instances do not disturb each other.
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
+        use_threads(self._threads)
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 feed = {
