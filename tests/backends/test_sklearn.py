@@ -407,6 +407,20 @@ def test_a_dtype_that_no_protocol_has_is_refused(tmp_path: Path) -> None:
 # -- configuration --------------------------------------------------------------------------------
 
 
+def whole(x: Array) -> Array:
+    """Integers where it can."""
+    return x.astype(int) if (x == x.astype(int)).all() else x
+
+
+def test_results_keep_to_the_type_that_was_described(tmp_path: Path) -> None:
+    estimator = FunctionTransformer(whole).fit(np.zeros((2, 1)))
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    model = opened(tmp_path / "model.joblib", trust=True)
+    assert shapes(model.description.outputs) == {"transform": ("INT64", (-1, 1))}
+    with pytest.raises(BackendError, match="returned float64 in 'transform', which was INT64"):
+        answers(model, np.array([[0.5]]))
+
+
 def test_only_outputs_that_are_configured_are_computed(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     estimator = LogisticRegression(max_iter=300).fit(x, y)
