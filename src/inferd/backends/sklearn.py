@@ -164,7 +164,8 @@ def _load(path: Path, trust: bool) -> Any:
             "start the server with --trust if you trust whoever made it"
         )
     estimator = _read(path, lambda: skops.io.load(path, trusted=unknown))
-    if wrong := broken_tree(estimator) if TREE in unknown else "":
+    wrong = _read(path, lambda: broken_tree(estimator)) if TREE in unknown else ""
+    if wrong:
         raise BackendError(f"{path.name} holds a tree that is damaged: {wrong}")
     return estimator
 
