@@ -220,6 +220,30 @@ def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
     importlib.import_module("torch._dynamo")  # with Triton loaded behind TensorFlow, this aborts
 
 
+def test_what_another_user_has_settled_stays_and_any_other_trouble_is_told(tf: Any) -> None:
+    class Unsettled:
+        """TensorFlow that is alive, and says that nobody has set its threads."""
+
+        get_intra_op_parallelism_threads = staticmethod(lambda: 0)
+        set_intra_op_parallelism_threads = staticmethod(
+            tf.config.threading.set_intra_op_parallelism_threads
+        )
+
+        def __init__(self, devices: Any) -> None:
+            self.config, self.threading = self, self
+            self.list_physical_devices = devices
+
+    def gone(kind: str) -> Any:
+        raise RuntimeError(f"the driver of the {kind} is gone")
+
+    assert tf.constant(1).numpy() == 1
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    tensorflow_runtime.settle(Unsettled(lambda kind: []), before + 1)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
+    with pytest.raises(BackendError, match="cannot be set up: the driver of the GPU is gone"):
+        tensorflow_runtime.settle(Unsettled(gone), 1)
+
+
 def test_without_tensorflow_the_line_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
