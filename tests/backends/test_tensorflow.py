@@ -3,9 +3,11 @@
 TensorFlow takes seconds to import, so it is imported once, by the backend's own way.
 """
 
+import gc
 import importlib
 import shutil
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,17 @@ def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: An
 def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
     assert tf.constant(1).numpy() == 1
     importlib.import_module("torch._dynamo")  # with Triton loaded behind TensorFlow, this aborts
+
+
+@pytest.mark.parametrize("name", ["net", "net.keras", "net.tflite"])
+def test_a_model_that_is_closed_keeps_nothing(name: str, folder: Path, tf: Any) -> None:
+    model = opened(folder / name)
+    instance = model.create_instance()
+    function = weakref.ref(instance._function)
+    instance.close()
+    model.close()
+    gc.collect()
+    assert function() is None
 
 
 def test_what_another_user_has_settled_stays_and_any_other_trouble_is_told(tf: Any) -> None:
