@@ -2,7 +2,9 @@
 
 import pickle
 import threading
+import tracemalloc
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
+from inferd.backends.torch_examples import traced_inputs
 from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.datatype import DATATYPES
@@ -339,6 +342,18 @@ def test_a_file_that_is_no_model_is_a_backend_error(data: bytes, tmp_path: Path)
     path.write_bytes(data)
     with pytest.raises(BackendError, match="it is damaged, or not of torch"):
         opened(path)
+
+
+def test_inputs_that_are_packed_too_well_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/traced_inputs.pkl", bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        assert traced_inputs(path, ("x",)) is None
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_archive_that_python_cannot_read_is_a_backend_error(tmp_path: Path) -> None:
