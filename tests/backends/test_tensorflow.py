@@ -208,6 +208,17 @@ def test_a_damaged_file_is_a_backend_error(
         opened(target)
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "openvino"])
+def test_a_name_in_tflite_that_is_no_text_is_a_backend_error(
+    backend: str, folder: Path, tmp_path: Path
+) -> None:
+    whole = (folder / "net.tflite").read_bytes()
+    path = tmp_path / "net.tflite"
+    path.write_bytes(whole.replace(b"serving_default_pixels", b"serving_default_pixel\xff"))
+    with pytest.raises(BackendError, match=r"cannot load net\.tflite: .*can't decode byte 0xff"):
+        create_backend(backend).open(path, ModelConfig(), OpenOptions())
+
+
 @pytest.mark.parametrize("name", ["net", "net.keras", "net.tflite"])
 def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: Any) -> None:
     if tf.config.list_physical_devices("GPU") and name != "net.tflite":

@@ -79,8 +79,11 @@ class OpenVinoModel:
         self._threads = _thread_count(config, threads)
         self._precision = _precision(config, self._device)
         self._size = sum(file.stat().st_size for file in _files(path))
-        inputs = [_spec(port, port.get_node().get_friendly_name()) for port in self._graph.inputs]
-        outputs = [_spec(port, _output_name(port)) for port in self._graph.outputs]
+        try:
+            inputs = [_spec(p, p.get_node().get_friendly_name()) for p in self._graph.inputs]
+            outputs = [_spec(port, _output_name(port)) for port in self._graph.outputs]
+        except UnicodeDecodeError as error:
+            raise BackendError(f"OpenVINO cannot load {path.name}: {error}") from error
         self._all = (inputs, outputs)
         compiled = self._compile(1, self._threads)
         self.runs_in = _short(compiled.get_property("INFERENCE_PRECISION_HINT"))
