@@ -3,7 +3,6 @@ what it returns, whatever it is, as arrays again.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mlflow.types import ColSpec, DataType
 
 from inferd.backends.base import ModelDescription, ModelInstance
 from inferd.backends.completion import complete, observed_shapes, probe_batching
+from inferd.backends.python_warnings import without_warnings
 from inferd.backends.results import as_described
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, Unsupported
@@ -95,8 +95,7 @@ class FunctionModel:
 
     def _load(self) -> Any:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with without_warnings():
                 return mlflow.pyfunc.load_model(str(self._folder), suppress_warnings=True)
         except Exception as error:
             raise BackendError(f"MLflow cannot load {self._folder.name}: {error}") from error

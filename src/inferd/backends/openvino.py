@@ -272,18 +272,25 @@ def _tensor(array: Array, kind: DataType) -> Any:
     return ov.Tensor(array if shareable else array.copy(), shared_memory=True)
 
 
+_SIZED_FROM = {"Range": 0, "Tile": 1, "Broadcast": 1, "Pad": 1, "OneHot": 1, "Interpolate": 1}
+"""Operators whose output is as large as values say, and the first of the inputs that say it."""
+
+
 def _is_steady(graph: Any) -> bool:
     """Whether the graph has no operator that makes run time depend on values."""
     for node in graph.get_ops():
         kind = node.get_type_name()
-        if kind in ("Loop", "If", "NonZero") or (kind == "Range" and _depends_on_values(node)):
+        if kind in ("Loop", "If", "NonZero"):
+            return False
+        first = _SIZED_FROM.get(kind)
+        if first is not None and _depend_on_values(node.inputs()[first:]):
             return False
     return True
 
 
-def _depends_on_values(node: Any) -> bool:
-    """Whether a node's inputs come from those of the model by another way than their shapes."""
-    waiting, seen = [node], set()
+def _depend_on_values(ports: Any) -> bool:
+    """Whether inputs of a node come from those of the model by another way than their shapes."""
+    waiting, seen = [port.get_source_output().get_node() for port in ports], set()
     while waiting:
         node = waiting.pop()
         kind = node.get_type_name()

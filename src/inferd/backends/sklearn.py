@@ -10,7 +10,6 @@ missing.
 It holds Python's lock while it computes, and so runs in a worker process unless told otherwise.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from scipy.sparse import issparse
 
 from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import DEFAULT_MAX_BATCH_SIZE, complete
+from inferd.backends.python_warnings import kept_warnings
 from inferd.backends.results import as_described
 from inferd.backends.rows import INPUT, OUTPUT, refuse_gpu, unreadable
 from inferd.backends.sklearn_columns import Columns, columns_of
@@ -132,8 +132,7 @@ class SklearnBackend:
 
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> SklearnModel:
         """Open a model file; see Backend. Raises ConfigError for one that needs trust."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with kept_warnings() as caught:
             estimator = _load(path, options.trust)
         notes = list(dict.fromkeys(_first_line(str(warning.message)) for warning in caught))
         if notes:

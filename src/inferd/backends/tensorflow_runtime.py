@@ -7,11 +7,11 @@ import importlib.util
 import os
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from inferd.backends.python_warnings import without_warnings
 from inferd.errors import BackendError, ConfigError
 
 _CHATTER = (b"All log messages before absl", b"port.cc", b"cudart_stub.cc", b"cpu_feature_guard.cc")
@@ -79,12 +79,3 @@ def _without_chatter() -> Iterator[None]:
             written.seek(0)
             lines = [line for line in written if not any(part in line for part in _CHATTER)]
             os.write(2, b"".join(lines))
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Leave out Python's warnings: Keras has some about numpy, TFLite about its own future, that
-    no user can act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

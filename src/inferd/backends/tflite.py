@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from inferd.backends.python_warnings import without_warnings
 from inferd.backends.tensorflow_files import DEFAULT_SIGNATURE, words
-from inferd.backends.tensorflow_runtime import tensorflow, without_warnings
+from inferd.backends.tensorflow_runtime import tensorflow
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array, TensorSpec

@@ -5,7 +5,6 @@ TorchScript is read by an unpickler that makes tensors and nothing else. `torch.
 Python's own for some of what it finds, so it takes trust.
 """
 
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from inferd.backends.python_warnings import without_warnings
 from inferd.backends.torch_examples import traced_inputs
 from inferd.backends.torch_tensors import datatype_of, flat
 from inferd.errors import BackendError, InferdError, Unsupported
@@ -62,9 +62,7 @@ def read_program(path: Path, device: torch.device, trust: bool) -> Program:
             "serve it with --trust if you know where it comes from"
         )
     try:
-        with warnings.catch_warnings():
-            # torch calls TorchScript deprecated each time that it is used.
-            warnings.simplefilter("ignore")
+        with without_warnings():  # torch calls TorchScript deprecated each time that it is used
             return (_exported if kind == "exported" else _script)(path, device)
     except InferdError:
         raise
