@@ -22,7 +22,8 @@ def start(start: Start) -> Start:
 
     def looked_at(**options: Any) -> ServerProcess:
         server = start(**options)
-        metrics(server)
+        if options.get("wait", True):
+            metrics(server)
         return server
 
     return looked_at
