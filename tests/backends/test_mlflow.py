@@ -49,6 +49,14 @@ class Scale(mlflow.pyfunc.PythonModel):
         return {"scaled": np.asarray(model_input) * 2}
 
 
+class Whole(mlflow.pyfunc.PythonModel):
+    """Integers where it can."""
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        sizes = model_input["size"].to_numpy()
+        return sizes.astype(int) if (sizes == sizes.astype(int)).all() else sizes
+
+
 class Broken(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         raise ValueError("no rows are good enough")
@@ -126,6 +134,13 @@ def test_text_in_and_out(tmp_path: Path) -> None:
     assert (label.tolist(), twice.tolist()) == ([b"\xc3\xa9!", b"!"], [8, 10])
     with pytest.raises(BackendError, match="can't decode byte 0xff"):
         instance.run([np.array([b"\xff"], object), np.array([4])])
+
+
+def test_results_keep_to_the_type_that_was_described(tmp_path: Path) -> None:
+    model = opened(saved(tmp_path / "m", Whole(), pd.DataFrame({"size": [0.5]})))
+    assert [spec.datatype.name for spec in model.description.outputs] == ["FP64"]
+    (found,) = model.create_instance().run([np.array([4.0, 5.0])])
+    assert (found.dtype, found.tolist()) == (np.float64, [4.0, 5.0])
 
 
 def test_a_tensor_signature(tmp_path: Path) -> None:

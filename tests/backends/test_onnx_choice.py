@@ -101,6 +101,24 @@ def test_what_openvino_would_change_stays(
     assert reason in found.notes[0]
 
 
+def test_integers_that_say_how_much_to_compute_are_not_tried_with_huge_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A billion steps, as one beyond every table would ask for, take half a minute and 9 GB."""
+    monkeypatch.setattr(choice, "GAIN", 0)
+    nodes = [
+        node("ReduceMax", ["x"], ["end"], keepdims=0),
+        node("Range", ["zero", "end", "one"], ["steps"]),
+        node("ReduceSum", ["steps"], ["sum"], keepdims=0),
+        node("Add", ["x", "sum"], ["y"]),
+    ]
+    numbers = {"zero": np.array(0), "one": np.array(1)}
+    data = graph(nodes, [("x", "INT64", ("n",))], [("y", "INT64", ("n",))], **numbers)
+    found = opened(saved(data, tmp_path)).description
+    assert found.backend == "onnxruntime"
+    assert found.notes[0].count("integers may decide how long it runs") == 1
+
+
 def test_indices_of_a_table_may_be_64_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

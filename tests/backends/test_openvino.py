@@ -160,6 +160,19 @@ def test_a_model_whose_values_decide_how_long_it_runs_is_not_steady(
     assert opened(saved(data, tmp_path), max_batch_size=0).description.steady is steady
 
 
+@pytest.mark.parametrize("from_input", [True, False])
+def test_nor_is_one_whose_values_decide_how_large_its_output_is(
+    from_input: bool, tmp_path: Path
+) -> None:
+    x = ops.parameter([-1, 4], np.float32, name="x")
+    repeats = ops.parameter([2], np.int64, name="repeats")
+    counts = repeats if from_input else ops.constant(np.array([1, 2], np.int64))
+    inputs = [x, repeats] if from_input else [x]
+    ov.save_model(ov.Model([ops.tile(x, counts)], inputs, "tiled"), tmp_path / "model.xml")
+    description = opened(tmp_path / "model.xml", max_batch_size=0).description
+    assert description.steady is not from_input
+
+
 def test_instances_and_lanes_run_side_by_side(tmp_path: Path) -> None:
     model = opened(saved(add(1), tmp_path), threads=2)
     runners = [model.create_instance(), model.create_instance(), *model.create_lanes()]

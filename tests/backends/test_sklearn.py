@@ -18,7 +18,9 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
+    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     IsolationForest,
     RandomForestClassifier,
@@ -281,6 +283,31 @@ def test_a_tree_needs_no_trust_if_it_is_whole(change: Any, told: str, tmp_path: 
         served(forest, tmp_path)
 
 
+def more_columns(boosting: Any) -> None:
+    boosting.estimators_ = np.concatenate([boosting.estimators_] * 2, axis=1)
+
+
+def fewer_classes(boosting: Any) -> None:
+    boosting.init_ = DummyClassifier(strategy="prior").fit(np.zeros((2, 4)), [0, 1])
+
+
+def wider_trees(boosting: Any) -> None:
+    rows = np.random.default_rng(0).random((9, 999))
+    wide = GradientBoostingClassifier(n_estimators=2).fit(rows, np.arange(9) % 3)
+    boosting.estimators_[1:] = wide.estimators_[1:]
+
+
+@pytest.mark.parametrize("damage", [more_columns, fewer_classes, wider_trees])
+def test_boosting_needs_no_trust_if_its_trees_fit_each_other(damage: Any, tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    boosting = GradientBoostingClassifier(n_estimators=2, random_state=0).fit(x, y)
+    found = answers(served(boosting, tmp_path), x)
+    np.testing.assert_array_equal(found["predict"], boosting.predict(x))
+    damage(boosting)
+    with pytest.raises(BackendError, match="damaged: boosting has trees that do not fit"):
+        served(boosting, tmp_path)
+
+
 def test_a_search_is_served_by_the_best_that_it_found(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0]}, cv=2).fit(x, y)
@@ -405,6 +432,20 @@ def test_a_dtype_that_no_protocol_has_is_refused(tmp_path: Path) -> None:
 
 
 # -- configuration --------------------------------------------------------------------------------
+
+
+def whole(x: Array) -> Array:
+    """Integers where it can."""
+    return x.astype(int) if (x == x.astype(int)).all() else x
+
+
+def test_results_keep_to_the_type_that_was_described(tmp_path: Path) -> None:
+    estimator = FunctionTransformer(whole).fit(np.zeros((2, 1)))
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    model = opened(tmp_path / "model.joblib", trust=True)
+    assert shapes(model.description.outputs) == {"transform": ("INT64", (-1, 1))}
+    with pytest.raises(BackendError, match="returned float64 in 'transform', which was INT64"):
+        answers(model, np.array([[0.5]]))
 
 
 def test_only_outputs_that_are_configured_are_computed(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 TensorFlow takes seconds to import, so it is imported once, by the backend's own way.
 """
 
+import gc
 import importlib
 import shutil
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -206,6 +208,17 @@ def test_a_damaged_file_is_a_backend_error(
         opened(target)
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "openvino"])
+def test_a_name_in_tflite_that_is_no_text_is_a_backend_error(
+    backend: str, folder: Path, tmp_path: Path
+) -> None:
+    whole = (folder / "net.tflite").read_bytes()
+    path = tmp_path / "net.tflite"
+    path.write_bytes(whole.replace(b"serving_default_pixels", b"serving_default_pixel\xff"))
+    with pytest.raises(BackendError, match=r"cannot load net\.tflite: .*can't decode byte 0xff"):
+        create_backend(backend).open(path, ModelConfig(), OpenOptions())
+
+
 @pytest.mark.parametrize("name", ["net", "net.keras", "net.tflite"])
 def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: Any) -> None:
     if tf.config.list_physical_devices("GPU") and name != "net.tflite":
@@ -218,6 +231,41 @@ def test_a_gpu_that_is_not_there_names_its_field(name: str, folder: Path, tf: An
 def test_what_torch_compiles_with_lives_beside_it(tf: Any) -> None:
     assert tf.constant(1).numpy() == 1
     importlib.import_module("torch._dynamo")  # with Triton loaded behind TensorFlow, this aborts
+
+
+@pytest.mark.parametrize("name", ["net", "net.keras", "net.tflite"])
+def test_a_model_that_is_closed_keeps_nothing(name: str, folder: Path, tf: Any) -> None:
+    model = opened(folder / name)
+    instance = model.create_instance()
+    function = weakref.ref(instance._function)
+    instance.close()
+    model.close()
+    gc.collect()
+    assert function() is None
+
+
+def test_what_another_user_has_settled_stays_and_any_other_trouble_is_told(tf: Any) -> None:
+    class Unsettled:
+        """TensorFlow that is alive, and says that nobody has set its threads."""
+
+        get_intra_op_parallelism_threads = staticmethod(lambda: 0)
+        set_intra_op_parallelism_threads = staticmethod(
+            tf.config.threading.set_intra_op_parallelism_threads
+        )
+
+        def __init__(self, devices: Any) -> None:
+            self.config, self.threading = self, self
+            self.list_physical_devices = devices
+
+    def gone(kind: str) -> Any:
+        raise RuntimeError(f"the driver of the {kind} is gone")
+
+    assert tf.constant(1).numpy() == 1
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    tensorflow_runtime.settle(Unsettled(lambda kind: []), before + 1)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
+    with pytest.raises(BackendError, match="cannot be set up: the driver of the GPU is gone"):
+        tensorflow_runtime.settle(Unsettled(gone), 1)
 
 
 def test_without_tensorflow_the_line_that_installs_it_is_told(

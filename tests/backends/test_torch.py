@@ -2,7 +2,9 @@
 
 import pickle
 import threading
+import tracemalloc
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
+from inferd.backends.torch_examples import traced_inputs
 from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.datatype import DATATYPES
@@ -64,6 +67,15 @@ class Centred(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x - x.mean(0)
+
+
+class InPlace(torch.nn.Module):
+    """It saves memory, that of its caller."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.size(1) > 0:
+            x -= 1
+        return x.relu_() * 2
 
 
 class Steps(torch.nn.Module):
@@ -247,6 +259,18 @@ def test_what_is_returned_is_not_the_callers_memory(tmp_path: Path) -> None:
     assert found.tolist() == [[1, 1, 1]]
 
 
+@pytest.mark.parametrize("make", [traced, scripted, exported])
+def test_a_model_that_computes_in_place_leaves_its_inputs(make: Any, tmp_path: Path) -> None:
+    example = () if make is scripted else (torch.ones(2, 3),)
+    dims = {"x": {0: torch.export.Dim("rows")}} if make is exported else {}
+    config = {"input": (given("x", "FP32", 3),)} if make is scripted else {}
+    model = opened(make(InPlace(), tmp_path / "model.pt", *example, **dims), **config)
+    assert model.description.max_batch_size > 1
+    sent = np.full((1, 3), 3, np.float32)
+    (found,) = model.create_instance().run([sent])
+    assert (found.tolist(), sent.tolist()) == ([[4, 4, 4]], [[3, 3, 3]])
+
+
 def test_instances_and_lanes_keep_to_their_threads(
     digits: tuple[Net, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -317,6 +341,28 @@ def test_a_file_that_is_no_model_is_a_backend_error(data: bytes, tmp_path: Path)
         opened(path)
     path.write_bytes(data)
     with pytest.raises(BackendError, match="it is damaged, or not of torch"):
+        opened(path)
+
+
+def test_inputs_that_are_packed_too_well_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/traced_inputs.pkl", bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        assert traced_inputs(path, ("x",)) is None
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_python_cannot_read_is_a_backend_error(tmp_path: Path) -> None:
+    path = traced(Net(), tmp_path / "model.pt", torch.ones(5, 64))
+    whole = path.read_bytes()
+    newer = whole.replace(b"PK\1\2\0\0\0\0", b"PK\1\2\0\0\x80\0")  # of a later zip
+    assert newer != whole
+    path.write_bytes(newer)
+    with pytest.raises(BackendError, match="it is damaged, or not of torch: zip file version"):
         opened(path)
 
 

@@ -78,6 +78,18 @@ def test_instances_share_weights_and_answer_alike() -> None:
     model.close()
 
 
+def test_an_instance_keeps_to_its_threads_where_other_models_run() -> None:
+    model = TransformersBackend().open(tiny.saved(BASE), ModelConfig(), OpenOptions(2))
+    runner = model.create_instance()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a model of torch does that runs on the same thread
+    try:
+        runner.run([texts("the cat")])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told() -> None:
     config = ModelConfig(instance_group=(ModelInstanceGroup(kind="KIND_GPU"),))

@@ -1,6 +1,9 @@
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,6 +30,26 @@ def configured(folder: Path, config: str) -> ModelSource:
     """The source of a model with this configuration."""
     write(folder, "m", b"model", 1, config)
     return only(folder)
+
+
+@contextmanager
+def kept_from_us(name: str) -> Iterator[Path]:
+    """A repository with a model `m` and a folder of that name that this process, even if it is
+    root's, may not read."""
+    with TemporaryDirectory() as folder:
+        repository = Path(folder)
+        repository.chmod(0o755)
+        write(repository, "m", b"x")
+        (repository / name).mkdir(parents=True)
+        (repository / name).chmod(0)
+        us = os.geteuid()
+        try:
+            if us == 0:
+                os.seteuid(65534)
+            yield repository
+        finally:
+            os.seteuid(us)
+            (repository / name).chmod(0o755)
 
 
 # -- layouts --------------------------------------------------------------------------------------
@@ -102,6 +125,21 @@ def test_folders_that_hold_no_model_are_ignored(tmp_path: Path) -> None:
     for path in (".git", "docs/notes", "empty"):
         (tmp_path / path).mkdir(parents=True)
     assert found(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["shut", "shut/1"])
+def test_a_folder_that_cannot_be_read_is_told_and_its_neighbours_are_served(name: str) -> None:
+    with kept_from_us(name) as repository:
+        sources = found(repository)
+        with pytest.raises(ConfigError, match=r"shut.* cannot be read: Permission denied"):
+            found(repository / "shut" / "1")
+    assert "cannot be read: Permission denied" in sources["shut"].error
+    assert sources["m"].error == ""
+
+
+def test_what_a_file_system_has_of_its_own_is_no_model() -> None:
+    with kept_from_us("lost+found") as repository:
+        assert list(found(repository)) == ["m"]
 
 
 def test_a_path_that_holds_nothing_is_refused(tmp_path: Path) -> None:

@@ -162,6 +162,17 @@ def test_a_file_of_bytes_is_no_python(tmp_path: Path) -> None:
     assert "app.py, line 1" in source.error
 
 
+@pytest.mark.parametrize("text", [f"x = {'-' * 100_000}1", f"x = {'1+' * 20_000}1"])
+def test_a_file_that_python_cannot_parse_is_told(text: str, tmp_path: Path) -> None:
+    (source,) = found(app(tmp_path, text)).values()
+    assert "app.py, line 1: nested too deeply" in source.error
+
+
+def test_an_option_that_cannot_be_made_is_left_to_the_run(tmp_path: Path) -> None:
+    path = app(tmp_path, APP.replace("instances=3", "instances={[]: 3}"))
+    assert found(path)["Digits"].config.instance_group == ()
+
+
 @pytest.mark.parametrize(
     ("text", "wanted", "told"),
     [

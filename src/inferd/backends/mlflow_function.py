@@ -3,7 +3,6 @@ what it returns, whatever it is, as arrays again.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from mlflow.types import ColSpec, DataType
 
 from inferd.backends.base import ModelDescription, ModelInstance
 from inferd.backends.completion import complete, observed_shapes, probe_batching
+from inferd.backends.python_warnings import without_warnings
+from inferd.backends.results import as_described
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES, DATATYPES
@@ -38,7 +39,9 @@ _TYPES = {kind.dtype: kind for kind in DATATYPES.values() if kind.name not in ("
 class FunctionInstance:
     """One copy of the function. `schema` is the signature's, None where there is none."""
 
-    def __init__(self, function: Any, schema: Any, inputs: list[str], outputs: list[str]) -> None:
+    def __init__(
+        self, function: Any, schema: Any, inputs: list[str], outputs: Sequence[TensorSpec]
+    ) -> None:
         self._function = function
         self._schema = schema
         self._inputs = inputs
@@ -47,10 +50,10 @@ class FunctionInstance:
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run one batch; see ModelInstance."""
         found = self.results(inputs)
-        missing = [name for name in self._outputs if name not in found]
+        missing = [spec.name for spec in self._outputs if spec.name not in found]
         if missing:
             raise BackendError(f"MLflow: the model returned no {', '.join(missing)}")
-        return [found[name] for name in self._outputs]
+        return [as_described(spec, found[spec.name]) for spec in self._outputs]
 
     def results(self, inputs: list[Array]) -> dict[str, Array]:
         """All that the function returns."""
@@ -81,10 +84,9 @@ class FunctionModel:
         inputs = _inputs(self._schema, config)
         names = [spec.name for spec in inputs]
         outputs = _observed(FunctionInstance(self._first, self._schema, names, []), inputs)
-        told = [spec.name for spec in outputs]
         notes, max_batch_size = [note], config.max_batch_size
         if max_batch_size is None:
-            runner = FunctionInstance(self._first, self._schema, names, told)
+            runner = FunctionInstance(self._first, self._schema, names, outputs)
             max_batch_size, why = probe_batching(runner.run, inputs, outputs)
             notes.append(why)
         self.description: ModelDescription = complete(
@@ -93,8 +95,7 @@ class FunctionModel:
 
     def _load(self) -> Any:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with without_warnings():
                 return mlflow.pyfunc.load_model(str(self._folder), suppress_warnings=True)
         except Exception as error:
             raise BackendError(f"MLflow cannot load {self._folder.name}: {error}") from error
@@ -102,9 +103,8 @@ class FunctionModel:
     def create_instance(self) -> FunctionInstance:
         """The first takes the function that was described, later ones load theirs."""
         function, self._first = self._first or self._load(), None
-        names = [[s.name for s in specs] for specs in (self.description.inputs,
-                                                       self.description.outputs)]  # fmt: skip
-        return FunctionInstance(function, self._schema, *names)
+        names = [spec.name for spec in self.description.inputs]
+        return FunctionInstance(function, self._schema, names, self.description.outputs)
 
     def create_lanes(self) -> list[ModelInstance]:
         """None: Python runs one at a time."""

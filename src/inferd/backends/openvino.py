@@ -1,4 +1,5 @@
-"""Models through OpenVINO: its own IR (`.xml` beside `.bin`), and ONNX read by OpenVINO.
+"""Models through OpenVINO: its own IR (`.xml` beside `.bin`), and ONNX and TFLite as OpenVINO reads
+them.
 
 Where the processor multiplies bfloat16 natively, that is what OpenVINO computes in, unless the
 parameter `precision` says `f32`; what this costs in accuracy is measured and noted. On the CPU it
@@ -31,6 +32,8 @@ _TYPES: dict[str, DataType] = {
     }.items()
 }  # fmt: skip
 _NARROWED = {"UINT32", "UINT64", "INT64", "FP64"}
+_READERS = {".onnx": "onnx", ".tflite": "tflite"}
+"""Which of OpenVINO's readers takes a suffix; any other is its own IR."""
 MAX_LANES = 4
 MAX_COPIED_BYTES = 256 << 20
 """Larger models are not compiled once more, for lanes or to measure their precision."""
@@ -76,8 +79,11 @@ class OpenVinoModel:
         self._threads = _thread_count(config, threads)
         self._precision = _precision(config, self._device)
         self._size = sum(file.stat().st_size for file in _files(path))
-        inputs = [_spec(port, port.get_node().get_friendly_name()) for port in self._graph.inputs]
-        outputs = [_spec(port, _output_name(port)) for port in self._graph.outputs]
+        try:
+            inputs = [_spec(p, p.get_node().get_friendly_name()) for p in self._graph.inputs]
+            outputs = [_spec(port, _output_name(port)) for port in self._graph.outputs]
+        except UnicodeDecodeError as error:
+            raise BackendError(f"OpenVINO cannot load {path.name}: {error}") from error
         self._all = (inputs, outputs)
         compiled = self._compile(1, self._threads)
         self.runs_in = _short(compiled.get_property("INFERENCE_PRECISION_HINT"))
@@ -153,7 +159,7 @@ class OpenVinoModel:
 
 
 class OpenVinoBackend:
-    """Opens `.xml` and `.onnx` files."""
+    """Opens `.xml`, `.onnx` and `.tflite` files."""
 
     name = "openvino"
     platform = "openvino"
@@ -186,7 +192,7 @@ def _read(path: Path) -> Any:
     in words about other formats on standard error. Then by Core, which can leave files unmapped.
     """
     try:
-        reader = FrontEndManager().load_by_framework("onnx" if path.suffix == ".onnx" else "ir")
+        reader = FrontEndManager().load_by_framework(_READERS.get(path.suffix, "ir"))
         if reader.convert(reader.load(str(path))).outputs:
             return _core().read_model(path)
     except Exception as error:
@@ -266,18 +272,25 @@ def _tensor(array: Array, kind: DataType) -> Any:
     return ov.Tensor(array if shareable else array.copy(), shared_memory=True)
 
 
+_SIZED_FROM = {"Range": 0, "Tile": 1, "Broadcast": 1, "Pad": 1, "OneHot": 1, "Interpolate": 1}
+"""Operators whose output is as large as values say, and the first of the inputs that say it."""
+
+
 def _is_steady(graph: Any) -> bool:
     """Whether the graph has no operator that makes run time depend on values."""
     for node in graph.get_ops():
         kind = node.get_type_name()
-        if kind in ("Loop", "If", "NonZero") or (kind == "Range" and _depends_on_values(node)):
+        if kind in ("Loop", "If", "NonZero"):
+            return False
+        first = _SIZED_FROM.get(kind)
+        if first is not None and _depend_on_values(node.inputs()[first:]):
             return False
     return True
 
 
-def _depends_on_values(node: Any) -> bool:
-    """Whether a node's inputs come from those of the model by another way than their shapes."""
-    waiting, seen = [node], set()
+def _depend_on_values(ports: Any) -> bool:
+    """Whether inputs of a node come from those of the model by another way than their shapes."""
+    waiting, seen = [port.get_source_output().get_node() for port in ports], set()
     while waiting:
         node = waiting.pop()
         kind = node.get_type_name()

@@ -10,7 +10,6 @@ missing.
 It holds Python's lock while it computes, and so runs in a worker process unless told otherwise.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,8 @@ from scipy.sparse import issparse
 
 from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import DEFAULT_MAX_BATCH_SIZE, complete
+from inferd.backends.python_warnings import kept_warnings
+from inferd.backends.results import as_described
 from inferd.backends.rows import INPUT, OUTPUT, refuse_gpu, unreadable
 from inferd.backends.sklearn_columns import Columns, columns_of
 from inferd.backends.sklearn_trees import TREE, broken_tree
@@ -41,7 +42,7 @@ class SklearnInstance:
     """A ModelInstance; all of a model share the estimator."""
 
     def __init__(self, estimator: Any, columns: Columns, inputs: tuple[str, ...],
-                 outputs: tuple[str, ...]) -> None:  # fmt: skip
+                 outputs: tuple[TensorSpec, ...]) -> None:  # fmt: skip
         self._estimator = estimator
         self._columns = columns
         self._inputs = inputs
@@ -51,9 +52,9 @@ class SklearnInstance:
         """Run one batch; see ModelInstance. What scikit-learn says of values is InvalidRequest."""
         table = _table(self._columns, dict(zip(self._inputs, inputs, strict=True)))
         found: dict[str, Array] = {}
-        for method in dict.fromkeys(name.partition(".")[0] for name in self._outputs):
+        for method in dict.fromkeys(spec.name.partition(".")[0] for spec in self._outputs):
             found |= _named(method, _call(getattr(self._estimator, method), table))
-        return [found[name] for name in self._outputs]
+        return [as_described(spec, found[spec.name]) for spec in self._outputs]
 
     def close(self) -> None:
         """Let go of the estimator."""
@@ -82,8 +83,7 @@ class SklearnModel:
     def create_instance(self) -> SklearnInstance:
         """One more that asks the same estimator."""
         inputs = tuple(spec.name for spec in self.description.inputs)
-        outputs = tuple(spec.name for spec in self.description.outputs)
-        return SklearnInstance(self._estimator, self._columns, inputs, outputs)
+        return SklearnInstance(self._estimator, self._columns, inputs, self.description.outputs)
 
     def create_lanes(self) -> list[ModelInstance]:
         """None: they would wait for each other."""
@@ -132,8 +132,7 @@ class SklearnBackend:
 
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> SklearnModel:
         """Open a model file; see Backend. Raises ConfigError for one that needs trust."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with kept_warnings() as caught:
             estimator = _load(path, options.trust)
         notes = list(dict.fromkeys(_first_line(str(warning.message)) for warning in caught))
         if notes:
@@ -164,7 +163,8 @@ def _load(path: Path, trust: bool) -> Any:
             "start the server with --trust if you trust whoever made it"
         )
     estimator = _read(path, lambda: skops.io.load(path, trusted=unknown))
-    if wrong := broken_tree(estimator) if TREE in unknown else "":
+    wrong = _read(path, lambda: broken_tree(estimator)) if TREE in unknown else ""
+    if wrong:
         raise BackendError(f"{path.name} holds a tree that is damaged: {wrong}")
     return estimator
 

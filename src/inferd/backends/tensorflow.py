@@ -49,7 +49,7 @@ class TensorFlowModel:
     def __init__(
         self, read: Callable[[], Function], config: ModelConfig, platform: str, note: str
     ) -> None:
-        self._read = read
+        self._read: Callable[[], Function] | None = read
         self._first: Function | None = read()
         inputs, outputs = self._first.inputs, self._first.outputs
         runner = self._runner(self._first, inputs, outputs)
@@ -73,6 +73,7 @@ class TensorFlowModel:
 
     def create_instance(self) -> TensorFlowInstance:
         """The first takes the function that was described."""
+        assert self._read is not None
         function, self._first = self._first or self._read(), None
         return self._runner(function, self.description.inputs, self.description.outputs)
 
@@ -81,8 +82,8 @@ class TensorFlowModel:
         return []
 
     def close(self) -> None:
-        """Let go of what was read."""
-        self._first = None
+        """Let go of what was read, and of what all instances share."""
+        self._first = self._read = None
 
 
 class TensorFlowBackend:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from inferd.backends.tensorflow_runtime import without_warnings
+from inferd.backends.python_warnings import without_warnings
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec

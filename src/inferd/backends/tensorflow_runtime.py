@@ -7,12 +7,12 @@ import importlib.util
 import os
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from inferd.errors import ConfigError
+from inferd.backends.python_warnings import without_warnings
+from inferd.errors import BackendError, ConfigError
 
 _CHATTER = (b"All log messages before absl", b"port.cc", b"cudart_stub.cc", b"cpu_feature_guard.cc")
 _LOCK = threading.Lock()
@@ -39,15 +39,21 @@ def _alive(threads: int) -> Any:
             f"backend 'tensorflow' needs a package that is not installed ({error}); "
             "install it with: pip install 'inferd[tensorflow]'"
         ) from error
+    settle(tf, threads)
+    return tf
+
+
+def settle(tf: Any, threads: int) -> None:
+    """Say how much of the machine it may take, unless another user of it in this process has."""
     try:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
         if not tf.config.threading.get_intra_op_parallelism_threads():
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        pass  # another user of TensorFlow in this process has settled it
-    return tf
+    except RuntimeError as error:
+        if "cannot be modified after" not in str(error):
+            raise BackendError(f"TensorFlow cannot be set up: {error}") from error
 
 
 def _load_triton_first() -> None:
@@ -73,12 +79,3 @@ def _without_chatter() -> Iterator[None]:
             written.seek(0)
             lines = [line for line in written if not any(part in line for part in _CHATTER)]
             os.write(2, b"".join(lines))
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Leave out Python's warnings: Keras has some about numpy, TFLite about its own future, that
-    no user can act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

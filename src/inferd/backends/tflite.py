@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from inferd.backends.python_warnings import without_warnings
 from inferd.backends.tensorflow_files import DEFAULT_SIGNATURE, words
-from inferd.backends.tensorflow_runtime import tensorflow, without_warnings
+from inferd.backends.tensorflow_runtime import tensorflow
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array, TensorSpec
@@ -39,24 +40,28 @@ class TFLiteFunction:
                 make = _interpreter(threads)
                 self._interpreter = make(model_content=content, num_threads=threads)
                 self._interpreter.allocate_tensors()
+                self._runner = _runner(self._interpreter, signature)
+                inputs, outputs = self._details()
         except InferdError:
             raise
         except Exception as error:
             raise BackendError(f"TFLite cannot load {path.name}: {words(error)}") from error
-        self._runner = _runner(self._interpreter, signature)
-        if self._runner is not None:
-            inputs, outputs = self._runner.get_input_details(), self._runner.get_output_details()
-        else:
-            inputs, outputs = (
-                {d["name"].removesuffix(":0"): d for d in details}
-                for details in (
-                    self._interpreter.get_input_details(), self._interpreter.get_output_details()
-                )
-            )  # fmt: skip
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
         self._outputs = {name: detail["index"] for name, detail in outputs.items()}
         self.inputs = [_spec(name, detail) for name, detail in inputs.items()]
         self.outputs = [_spec(name, detail) for name, detail in outputs.items()]
+
+    def _details(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What there is to know of inputs and outputs, by name."""
+        if self._runner is not None:
+            return self._runner.get_input_details(), self._runner.get_output_details()
+        inputs, outputs = (
+            {d["name"].removesuffix(":0"): d for d in details}
+            for details in (
+                self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            )
+        )  # fmt: skip
+        return inputs, outputs
 
     def call(self, feed: dict[str, Array]) -> dict[str, Array]:
         """Results by name, each a copy; raises what TFLite raises."""

@@ -18,6 +18,7 @@ from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.completion import complete, observed_shapes, probe_batching
 from inferd.backends.torch_programs import Program, read_program, words
 from inferd.backends.torch_tensors import datatype_of, flat, to_array, to_tensor
+from inferd.backends.torch_threads import use_threads
 from inferd.config.model import ModelConfig, ModelOutput
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import CONFIG_DATATYPES
@@ -58,17 +59,16 @@ class TorchInstance:
         return self._call(inputs)[0]
 
     def _call(self, inputs: list[Array]) -> tuple[Named, frozenset[int]]:
-        assert self._program is not None
-        # OpenMP keeps this for each thread that calls, so instances do not disturb each other.
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
+        program = self._program
+        assert program is not None
+        use_threads(self._threads)
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 feed = {
-                    spec.name: to_tensor(array, spec.datatype).to(self._device)
+                    spec.name: to_tensor(array, spec.datatype, program.writes).to(self._device)
                     for spec, array in zip(self._inputs, inputs, strict=True)
                 }
-                found = list(flat(self._program.call(feed)))
+                found = list(flat(program.call(feed)))
                 if self._stream is not None:
                     self._stream.synchronize()
         except InferdError:
@@ -76,7 +76,7 @@ class TorchInstance:
         except Exception as error:
             raise BackendError(f"torch: {words(error)}") from error
         addresses = {tensor.untyped_storage().data_ptr() for tensor in feed.values()}
-        return found, self._program.kept | addresses
+        return found, program.kept | addresses
 
     def close(self) -> None:
         """Let go of the program."""

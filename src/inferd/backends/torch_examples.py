@@ -17,6 +17,9 @@ from inferd.backends.torch_tensors import datatype_of
 from inferd.errors import Unsupported
 from inferd.types.tensor import TensorSpec
 
+MOST_BYTES = 1 << 20
+"""What describes tensors takes some hundred bytes each; more is none, however it is packed."""
+
 _STORAGES = {
     "BoolStorage": torch.bool, "ByteStorage": torch.uint8, "CharStorage": torch.int8,
     "ShortStorage": torch.int16, "IntStorage": torch.int32, "LongStorage": torch.int64,
@@ -64,7 +67,7 @@ def traced_inputs(path: Path, names: tuple[str, ...]) -> tuple[TensorSpec, ...] 
     """What `forward` was traced with; None for a module that was not, or not with tensors alone."""
     with zipfile.ZipFile(path) as archive:
         found = [n for n in archive.namelist() if n.partition("/")[2] == "traced_inputs.pkl"]
-        data = archive.read(found[0]) if found else b""
+        data = archive.open(found[0]).read(MOST_BYTES) if found else b""
     try:
         examples = _Reader(io.BytesIO(data)).load()["forward"]
         if len(examples) != len(names) or not all(isinstance(e, _Example) for e in examples):

@@ -5,9 +5,8 @@ TorchScript is read by an unpickler that makes tensors and nothing else. `torch.
 Python's own for some of what it finds, so it takes trust.
 """
 
-import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from inferd.backends.python_warnings import without_warnings
 from inferd.backends.torch_examples import traced_inputs
 from inferd.backends.torch_tensors import datatype_of, flat
 from inferd.errors import BackendError, InferdError, Unsupported
@@ -37,7 +37,8 @@ class Program:
 
     `inputs` are what the file says of the arguments, None where it does not. `outputs` likewise.
     `example` says that the shapes of `inputs` are those of an example, so that others may do.
-    `kept` are addresses of the weights' memory. `max_rows` 0 is no limit.
+    `kept` are addresses of the weights' memory. `writes` says that some of it computes in place,
+    perhaps in its arguments. `max_rows` 0 is no limit.
     """
 
     platform: str
@@ -48,6 +49,7 @@ class Program:
     example: bool
     steady: bool
     kept: frozenset[int]
+    writes: bool
     max_rows: int = 0
 
 
@@ -60,9 +62,7 @@ def read_program(path: Path, device: torch.device, trust: bool) -> Program:
             "serve it with --trust if you know where it comes from"
         )
     try:
-        with warnings.catch_warnings():
-            # torch calls TorchScript deprecated each time that it is used.
-            warnings.simplefilter("ignore")
+        with without_warnings():  # torch calls TorchScript deprecated each time that it is used
             return (_exported if kind == "exported" else _script)(path, device)
     except InferdError:
         raise
@@ -75,7 +75,7 @@ def _kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         head = path.read_bytes()[:2] if path.is_file() else b""
         told = PICKLED if head[:1] == b"\x80" else f"it is damaged, or not of torch: {error}"
         raise BackendError(f"torch cannot load {path.name}: {told}") from error
@@ -115,7 +115,16 @@ def _script(path: Path, device: torch.device) -> Program:
         example=True,
         steady=not any(graph.findAllNodes(kind, True) for kind in _UNSTEADY_NODES),
         kept=_addresses([*module.parameters(), *module.buffers()]),
+        writes=any("!" in node.schema() for node in _nodes(graph)),
     )
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    """The nodes of a graph of TorchScript, and of the blocks in it."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
 
 
 def _exported(path: Path, device: torch.device) -> Program:
@@ -148,6 +157,11 @@ def _exported(path: Path, device: torch.device) -> Program:
         example=False,
         steady=not any(call.startswith(_UNSTEADY_CALLS) for call in calls),
         kept=_addresses([*program.state_dict.values(), *program.constants.values()]),
+        writes=any(
+            getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+            for part in program.graph_module.modules()
+            for node in part.graph.nodes
+        ),
         max_rows=_max_rows(program, [values[name] for name in names if name]),
     )
 

@@ -29,9 +29,10 @@ def datatype_of(name: str, dtype: torch.dtype) -> DataType:
     return found
 
 
-def to_tensor(array: Array, datatype: DataType) -> torch.Tensor:
-    """A tensor over the array's memory, or over a copy where torch cannot have that."""
-    if not (array.flags.writeable and array.flags.c_contiguous):
+def to_tensor(array: Array, datatype: DataType, own: bool) -> torch.Tensor:
+    """A tensor over the array's memory, or over a copy where torch cannot have that, or where it
+    must have its own."""
+    if own or not (array.flags.writeable and array.flags.c_contiguous):
         array = array.copy()
     if datatype is BF16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

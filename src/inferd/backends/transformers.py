@@ -5,7 +5,6 @@ Texts go in, tensors come out; tokens never leave this backend. Tokenizers and t
 while they work. A folder's own code is never run, and a pickle is read only with trust.
 """
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from inferd.backends.encoders.tasks.embeddings import Embeddings
 from inferd.backends.encoders.tasks.entities import Entities
 from inferd.backends.encoders.tasks.masks import Masks
 from inferd.backends.encoders.texts import texts_of
+from inferd.backends.torch_threads import use_threads
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.signature import Signature
@@ -105,13 +105,12 @@ class EncoderInstance:
         self._task: EncoderTask | None = task
         self._inputs = [spec.name for spec in description.inputs]
         self._outputs = [spec.name for spec in description.outputs]
-        self._batches = description.max_batch_size > 0
         self._threads = threads
 
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run one batch; an optional input without rows was left out. See ModelInstance."""
         assert self._task is not None
-        _use_threads(self._threads)
+        use_threads(self._threads)
         columns = {
             name: texts_of(array.reshape(-1), name)
             for name, array in zip(self._inputs, inputs, strict=True)
@@ -130,20 +129,10 @@ class EncoderInstance:
         self._task = None
 
 
-_threads = threading.local()
-
-
-def _use_threads(count: int) -> None:
-    """Have torch use so many threads for what this thread asks of it."""
-    if getattr(_threads, "count", 0) != count:
-        torch.set_num_threads(count)
-        _threads.count = count
-
-
 def _task(
     folder: EncoderFolder, settings: EncoderSettings, device: str, options: OpenOptions
 ) -> EncoderTask:
-    _use_threads(options.threads)
+    use_threads(options.threads)
     network = Network(folder, settings, device, options.trust)
     task: EncoderTask
     if folder.task == "embeddings":

@@ -36,6 +36,9 @@ from inferd.repository.model_folder import versioned_source, versions_in, whole_
 from inferd.repository.python_source import needed_sources, python_sources
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
+LOST_FOUND = "lost+found"
+"""What a file system has of its own, for nobody to read, where all of it is a repository."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -69,11 +72,14 @@ def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
 
 
 def _scan_path(written: Path) -> _Found:
-    name, path, wanted = _read_path(written)
-    if path.suffix == ".py" and path.is_file():
-        found = _Found(*python_sources(path, wanted))
-    else:
-        found = _with_needed(list(_models_at(path)))
+    try:
+        name, path, wanted = _read_path(written)
+        if path.suffix == ".py" and path.is_file():
+            found = _Found(*python_sources(path, wanted))
+        else:
+            found = _with_needed(list(_models_at(path)))
+    except OSError as error:
+        raise ConfigError(_unreadable(written, error)) from error
     if not name:
         return found
     if len(found.given) != 1:
@@ -146,13 +152,21 @@ def _child_file(path: Path) -> Iterator[ModelSource]:
 
 
 def _child_folder(path: Path) -> Iterator[ModelSource]:
-    if not path.is_dir():
+    """A folder among others: one that cannot be read may be a model, and is told."""
+    if not path.is_dir() or path.name == LOST_FOUND:
         return
-    whole = recognise_folder(path)
-    if whole is not None:
-        yield whole_folder_source(path, whole)
-    elif versions_in(path) or config_in(path):
-        yield versioned_source(path)
+    try:
+        whole = recognise_folder(path)
+        if whole is not None:
+            yield whole_folder_source(path, whole)
+        elif versions_in(path) or config_in(path):
+            yield versioned_source(path)
+    except OSError as error:
+        yield ModelSource(path.name, error=_unreadable(path, error))
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{error.filename or path} cannot be read: {error.strerror}"
 
 
 def _known(path: Path) -> Format:

@@ -56,6 +56,9 @@ class ClassReader:
             raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from error
         except ValueError as error:  # null bytes
             raise SyntaxError(str(error), (str(file), 1, 1, "")) from error
+        except (RecursionError, MemoryError) as error:
+            told = "nested too deeply, or too large, to be read"
+            raise SyntaxError(told, (str(file), 1, 1, "")) from error
         imports = _Imports(file, tree)
         models = self._files[file]
         statements = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -137,7 +140,7 @@ def _class(
             continue
         try:
             options[keyword.arg] = ast.literal_eval(keyword.value)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: what is written out cannot be made
             options.pop(keyword.arg, None)
             if keyword.arg in _MUST_BE_LITERAL:
                 raise ConfigError(

@@ -15,6 +15,8 @@ from inferd.backends.registry import create_backend
 from inferd.config.model import ModelConfig
 
 ROWS = 5
+EXACT = ModelConfig(parameters={"precision": "f32"})
+"""What OpenVINO has to be told to be as exact as others."""
 
 
 def onnx(backend: str, **more: Any) -> Callable[[Path], Case]:
@@ -28,13 +30,15 @@ def onnx(backend: str, **more: Any) -> Callable[[Path], Case]:
     return make
 
 
-def framework(backend: str, maker: str, **more: Any) -> Callable[[Path], Case]:
+def framework(
+    backend: str, maker: str, config: ModelConfig | None = None, **more: Any
+) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
         model = trained.MAKERS[maker](folder)
         return Case(
             create_backend(backend), model.path, (*model.inputs.values(),),
-            (*model.outputs.values(),), ModelConfig(**model.config), OpenOptions(1, model.trust),
-            **more,
+            (*model.outputs.values(),), config or ModelConfig(**model.config),
+            OpenOptions(1, model.trust), **more,
         )  # fmt: skip
 
     return make
@@ -93,7 +97,8 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "onnxruntime": onnx("onnxruntime"),
     "onnx": onnx("onnx", says=("onnxruntime", "onnxruntime_onnx")),
     "openvino": framework("openvino", "openvino"),
-    "openvino-onnx": onnx("openvino", config=ModelConfig(parameters={"precision": "f32"})),
+    "openvino-onnx": onnx("openvino", config=EXACT),
+    "openvino-tflite": framework("openvino", "tflite", EXACT),
     "torch": framework("torch", "torchscript"),
     "torch-export": framework("torch", "torch-export", says=("torch", "pytorch_export")),
     "tensorflow": framework("tensorflow", "saved-model"),

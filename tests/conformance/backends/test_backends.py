@@ -123,5 +123,5 @@ def test_a_backend_that_does_not_conform_is_told(fault: str, told: str, tmp_path
 
 def test_a_backend_that_writes_to_its_inputs_fails(tmp_path: Path) -> None:
     case = doubling(tmp_path, "writes")
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(NotConforming, match="an input was written to"):
         CHECKS["results_are_their_own"](case)
