@@ -5,6 +5,7 @@ from inferd.protocols.http2.frames import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    MAX_HEADER_LIST_SIZE,
     NO_ERROR,
     PING,
     REFUSED_STREAM,
@@ -13,6 +14,7 @@ from inferd.protocols.http2.frames import (
     WINDOW_UPDATE,
     frame,
     rst_stream,
+    settings,
     window_update,
 )
 from inferd.protocols.http2.headers import encode_block
@@ -291,6 +293,19 @@ def test_a_long_block_is_continued() -> None:
     assert frames[0][1] == END_STREAM
     assert frames[2][1] == END_HEADERS
     assert block_of(frames, 1) == [long]
+
+
+def test_a_client_with_larger_frames_gets_a_long_block_in_one() -> None:
+    client = Client().begin(frame_bytes=50_000)
+    client.send(call(1))
+    client.sinks[1].stream.refuse(encode_block([(b"grpc-message", b"x" * 40_000)]))
+    assert [kind for kind, *_ in client.taken()] == [HEADERS]
+
+
+def test_what_the_client_takes_of_fields_is_known() -> None:
+    client = Client().begin()
+    client.send(settings({MAX_HEADER_LIST_SIZE: 8192}))
+    assert client.connection.peer_header_list_bytes == 8192
 
 
 def test_settings_and_pings_are_acknowledged() -> None:
