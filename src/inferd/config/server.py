@@ -89,8 +89,11 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 2
     grpc_max_connection_age_secs: Annotated[
         float,
-        Meta(ge=0, description="How old a gRPC connection may become before its client is asked "
-             "to make a new one; 0 is no limit."),
+        Meta(
+            ge=0,
+            description="How old a gRPC connection may become before its client is asked "
+            "to make a new one; 0 is no limit.",
+        ),
     ] = 0.0
     grpc_max_connection_age_grace_secs: Annotated[
         float,

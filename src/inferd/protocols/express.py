@@ -4,9 +4,9 @@ queue of another one they wait as one.
 
 Most of what a small model's request costs is Python's price for each step, and together they pay it
 once. Only the plainest requests ride here (one row, one input of fixed shape, nothing asked for
-beside); any other, and any that fails on the way, takes the ordinary path by itself, which finds the
-error and says it. How a protocol writes its plainest requests, a RiderForm knows; how it answers
-them, a Rider.
+beside); any other, and any that fails on the way, takes the ordinary path by itself, which finds
+the error and says it. How a protocol writes its plainest requests, a RiderForm knows; how it
+answers them, a Rider.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Rider(Protocol):
         """The request."""
 
     @property
-    def gone(self) -> bool:
+    def left(self) -> bool:
         """Whether nobody waits for the answer any more."""
 
     def answer(self, body: bytes) -> None:
@@ -194,7 +194,7 @@ class ExpressLane:
 
 def _walk(riders: list[Rider]) -> None:
     for rider in riders:
-        if not rider.gone:
+        if not rider.left:
             rider.walk()
 
 

@@ -9,7 +9,13 @@ from grpc import StatusCode, aio
 
 from inferd.protocols.grpc.framing import framed
 from inferd.protocols.http2.frames import (
-    DATA, END_HEADERS, END_STREAM, HEADERS, NO_ERROR, RST_STREAM, frame,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    NO_ERROR,
+    RST_STREAM,
+    frame,
 )  # fmt: skip
 from inferd.protocols.http2.headers import encode_block
 from protocols.grpc.served import MOST, SERVICE, Served, served

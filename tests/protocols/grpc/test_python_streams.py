@@ -65,4 +65,6 @@ async def test_a_generator_streams(tmp_path: Path) -> None:
         wire = add_output(ask(2), name, classification=2)
         tops = await answers(client, wire)
         assert [a.infer_response.outputs[0].datatype for a in tops] == ["BYTES", "BYTES"]
-        assert [b"5.000000:1" in a.infer_response.raw_output_contents[0] for a in tops] == [True] * 2
+        assert [b"5.000000:1" in a.infer_response.raw_output_contents[0] for a in tops] == [
+            True
+        ] * 2

@@ -14,6 +14,7 @@ from inferd.protocols.grpc.inference.request_codec import (
     MAX_FIELDS,
     decode_infer,
     is_heavy,
+    place_for,
 )
 from inferd.protocols.http.oip.request_codec import decode_request
 from inferd.types.datatype import DATATYPES
@@ -136,6 +137,30 @@ def test_raw_contents_that_lie_aligned_are_not_copied_whatever_their_width() -> 
         assert same(tensor.array, array)
         shared.append(np.shares_memory(tensor.array, np.frombuffer(data, np.uint8)))
     assert shared.count(True) == 1
+
+
+@pytest.mark.parametrize("seen", [None, 100])
+@pytest.mark.parametrize("length", range(1, 9))
+def test_a_message_can_be_placed_so_that_nothing_is_copied(length: int, seen: int | None) -> None:
+    array = np.arange(1 << 16, dtype=np.float64)
+    wire = add_raw(message("m" * length, id="1"), "x", "FP64", array)
+    data = add_raw(wire, "y", "UINT8", np.ones(1, np.uint8)).SerializeToString()
+    place = place_for(len(data), data[:seen])
+    assert len(place) == len(data)
+    place[:] = data
+    x, y = decode_infer(place)[0].inputs
+    assert np.shares_memory(x.array, np.frombuffer(place, np.uint8))
+    assert x.array.ctypes.data % 64 == 0
+    assert not x.array.flags.writeable
+    assert same(x.array, array)
+    assert y.array.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"", b"\x0a", b"\x0a\x05ab", b"\x3a", b"\xff", b"\x0a\xff\xff"]
+)
+def test_a_place_needs_no_beginning(beginning: bytes) -> None:
+    assert len(place_for(10, beginning)) == 10
 
 
 def test_what_a_head_holds_is_not_written_to() -> None:

@@ -17,8 +17,23 @@ def test_digits_and_a_unit(value: bytes, nanoseconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"S", b"1", b"1s", b"-1S", b"+1S", b" 1S", b"1.5S", b"123456789n", b"1_0S", "١S".encode()]
+    "value",
+    [
+        b"",
+        b"S",
+        b"1",
+        b"1s",
+        b"-1S",
+        b"+1S",
+        b" 1S",
+        b"1.5S",
+        b"123456789n",
+        b"1_0S",
+        "١S".encode(),
+    ],
 )
 def test_anything_else_is_refused(value: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="grpc-timeout '.*' is not at most 8 digits and one of"):
+    with pytest.raises(
+        InvalidRequest, match="grpc-timeout '.*' is not at most 8 digits and one of"
+    ):
         timeout_ns(value)

@@ -191,4 +191,3 @@ class UnaryCall:
             self.router.intake(self.stream.connection).ended(self.stream)
         self.stream.refuse(error_block(error, self.identity, more or {}))
         self.router.answered(self, status_of(error))
-

@@ -102,7 +102,9 @@ class HandledCall(UnaryCall):
 
     def _parsed(self, message: Message) -> Any:
         try:
-            return message if self._method.request is None else parsed(self._method.request, message)
+            return (
+                message if self._method.request is None else parsed(self._method.request, message)
+            )
         except InvalidRequest as error:
             raise Malformed(str(error)) from error
 
@@ -111,9 +113,24 @@ class StreamedCall:
     """A call whose answer, and perhaps whose request, is a stream; a StreamSink."""
 
     __slots__ = (
-        "_arrived", "_begun", "_compressed", "_frames", "_half_closed", "_method", "_owed",
-        "_reader", "_router", "_task", "_wrong", "_written", "deadline_ns", "head", "identity",
-        "over", "start_ns", "stream",
+        "_arrived",
+        "_begun",
+        "_compressed",
+        "_frames",
+        "_half_closed",
+        "_method",
+        "_owed",
+        "_reader",
+        "_router",
+        "_task",
+        "_written",
+        "_wrong",
+        "deadline_ns",
+        "head",
+        "identity",
+        "over",
+        "start_ns",
+        "stream",
     )  # fmt: skip
 
     def __init__(

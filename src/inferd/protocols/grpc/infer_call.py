@@ -13,7 +13,7 @@ from inferd.protocols.faults import internal_error
 from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.framing import Message
 from inferd.protocols.grpc.head import CallHead
-from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
+from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy, place_for
 from inferd.protocols.grpc.inference.response_codec import encode_infer
 from inferd.protocols.grpc.inference.riders import InferRiders, model_named
 from inferd.protocols.http2.stream import Http2Stream
@@ -29,7 +29,7 @@ Decoded = tuple[InferenceRequest, bool]
 
 
 class InferRoute:
-    """Starts ModelInfers."""
+    """Starts ModelInfers; a Direct."""
 
     def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
@@ -43,6 +43,8 @@ class InferCall(UnaryCall):
     """One ModelInfer on one stream; a Rider."""
 
     __slots__ = ("_item", "_route", "body")
+
+    place = staticmethod(place_for)
 
     def __init__(
         self, router: "GrpcRouter", stream: Http2Stream, head: CallHead, route: InferRoute
@@ -68,7 +70,7 @@ class InferCall(UnaryCall):
     # -- as a Rider ------------------------------------------------------------------------------
 
     @property
-    def gone(self) -> bool:
+    def left(self) -> bool:
         """See Rider."""
         return self.over
 

@@ -44,7 +44,7 @@ class HttpRider:
         self._lane = lane
 
     @property
-    def gone(self) -> bool:
+    def left(self) -> bool:
         """See Rider."""
         return self._connection.closed
 

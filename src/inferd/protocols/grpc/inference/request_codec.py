@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from inferd.errors import InvalidRequest
 from inferd.protocols.oip.parameters import (
     check_input_parameters,
@@ -37,6 +39,8 @@ WANTS_END = "triton_enable_empty_final_response"
 
 _KEPT_HEAD_BYTES = 4096
 _KEPT_HEADS = 1024
+
+_ALIGNMENT = 64
 
 _ID, _RAW = 0x1A, 0x3A
 _OTHERS = frozenset({0x0A, 0x12, 0x22, 0x2A, 0x32})
@@ -113,6 +117,14 @@ def is_heavy(data: Buffer) -> bool:
     return parts is None or len(parts[0]) > HEAVY_BYTES
 
 
+def place_for(size: int, beginning: Buffer) -> memoryview:
+    """Room for a message of so many bytes whose beginning is known: its first raw contents will lie
+    aligned there, so that they need not be copied once more."""
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -(room.ctypes.data + _raw_offset(beginning)) % _ALIGNMENT
+    return room[start : start + size].data
+
+
 # -- cutting ---------------------------------------------------------------------------------------
 
 
@@ -156,8 +168,24 @@ def _cut(data: Buffer) -> tuple[bytes, str, list[tuple[int, int]]] | None:
         raise InvalidRequest(f"the request's id is not UTF-8: {error}") from error
 
 
+def _raw_offset(beginning: Buffer) -> int:
+    """Where the first raw contents start; 0 where that cannot be seen."""
+    at = 0
+    try:
+        while True:
+            tag = beginning[at]
+            length, start = _long_length(beginning, at + 1)
+            if tag == _RAW:
+                return start
+            if tag != _ID and tag not in _OTHERS:
+                return 0
+            at = start + length
+    except IndexError:
+        return 0
+
+
 def _long_length(data: Buffer, at: int) -> tuple[int, int]:
-    """A length of several bytes, and where it ends; raises IndexError."""
+    """A length of any number of bytes, and where it ends; raises IndexError."""
     value = shift = 0
     while shift < 35:
         byte = data[at]

@@ -14,8 +14,8 @@ import numpy as np
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
-from inferd.protocols.faults import internal_error
 from inferd.protocols.express import ExpressLanes
+from inferd.protocols.faults import internal_error
 from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.compression import (
     OFFLOAD_BYTES,
