@@ -1,6 +1,4 @@
-"""Calls of methods made for the test, over real sockets: ours by default, or grpcio's own server for
-comparison. Each method does what its name says.
-"""
+"""Calls of methods made for the test, over real sockets. Each method does what its name says."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator

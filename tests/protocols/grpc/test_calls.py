@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import StatusCode, aio
+from hpack import Decoder
 
 from inferd.protocols.grpc.framing import framed
 from inferd.protocols.http2.frames import (
@@ -17,9 +18,8 @@ from inferd.protocols.http2.frames import (
     RST_STREAM,
     frame,
 )  # fmt: skip
-from inferd.protocols.http2.headers import encode_block
 from protocols.grpc.served import MOST, SERVICE, Served, served
-from protocols.http2.client import fields_of, frames_of
+from protocols.http2.client import frames_of, request
 from protocols.http2.serving import BEGIN, on_uvloop
 
 
@@ -113,7 +113,7 @@ async def test_the_deadline_ends_a_call_on_both_sides() -> None:
 async def test_the_deadline_ends_a_call_of_a_client_that_forgets_it() -> None:
     async with served() as made:
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
-        block = request_block("Wait", (b"grpc-timeout", b"20m"))
+        block = request_block("Wait", grpc_timeout=b"20m")
         writer.write(BEGIN + frame(HEADERS, END_HEADERS, 1, block))
         writer.write(frame(DATA, END_STREAM, 1, framed(b"")))
         fields = await answer_fields(reader)
@@ -183,15 +183,8 @@ async def test_a_client_that_leaves_ends_its_calls() -> None:
 # -- frames that no client of gRPC would send ------------------------------------------------------
 
 
-def request_block(name: str, *more: tuple[bytes, bytes], **instead: bytes) -> bytes:
-    fields = {
-        b":method": b"POST", b":scheme": b"http", b":path": f"/{SERVICE}/{name}".encode(),
-        b"te": b"trailers", b"content-type": b"application/grpc",
-    }  # fmt: skip
-    fields |= {key.replace("_", "-").encode(): value for key, value in instead.items()}
-    fields |= {b":" + key[1:]: fields.pop(key) for key in list(fields) if key.startswith(b"-")}
-    ordered = sorted(fields.items(), key=lambda field: not field[0].startswith(b":"))
-    return encode_block([*ordered, *more])
+def request_block(name: str, **fields: bytes) -> bytes:
+    return request(_path=f"/{SERVICE}/{name}".encode(), **fields)
 
 
 async def answer_fields(reader: asyncio.StreamReader) -> dict[bytes, bytes]:
@@ -200,11 +193,12 @@ async def answer_fields(reader: asyncio.StreamReader) -> dict[bytes, bytes]:
     async with asyncio.timeout(5):
         while True:
             head = await reader.readexactly(9)
-            (found,) = frames_of(head + await reader.readexactly(int.from_bytes(head[:3], "big")))
-            if found.type == HEADERS:
-                fields |= fields_of(found.payload)
-            if found.type == HEADERS and found.flags & END_STREAM:
-                return fields
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            ((kind, flags, _, payload),) = frames_of(head + payload)
+            if kind == HEADERS:
+                fields |= dict(Decoder().decode(payload, raw=True))
+                if flags & END_STREAM:
+                    return fields
 
 
 async def answered(made: Served, block: bytes, *frames: bytes) -> dict[bytes, bytes]:
@@ -225,8 +219,8 @@ async def answered(made: Served, block: bytes, *frames: bytes) -> dict[bytes, by
         ([frame(DATA, END_STREAM, 1, framed(b"abc")[:-1])], b"in the middle of a message"),
         ([frame(DATA, END_STREAM, 1, b"\x07" + framed(b"abc")[1:])], b"begins with flag 7"),
         ([frame(DATA, END_STREAM, 1, b"\x01" + framed(b"abc")[1:])], b"no grpc-encoding says"),
-        ([frame(DATA, END_STREAM, 1, framed(b"a") * 2)], b"takes one message, not several"),
-        ([frame(DATA, 0, 1, framed(b"a")), frame(DATA, END_STREAM, 1, framed(b"b"))],
+        ([frame(DATA, END_STREAM, 1, framed(b"1 1") * 2)], b"takes one message, not several"),
+        ([frame(DATA, 0, 1, framed(b"1 1")), frame(DATA, END_STREAM, 1, framed(b"1"))],
          b"takes one message, not several"),
     ],
 )  # fmt: skip
@@ -263,18 +257,18 @@ async def test_what_is_no_call_gets_a_status_of_http(
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        ((b"grpc-timeout", b"soon"), b"3", b"grpc-timeout 'soon'"),
-        ((b"grpc-encoding", b"snappy"), b"12", b"grpc-encoding 'snappy' is not supported"),
-        ((b"x-b-bin", b"!"), b"3", b"metadata 'x-b-bin' is not base64"),
+        ({"grpc_timeout": b"soon"}, b"3", b"grpc-timeout 'soon'"),
+        ({"grpc_encoding": b"snappy"}, b"12", b"grpc-encoding 'snappy' is not supported"),
+        ({"x_b_bin": b"!"}, b"3", b"metadata 'x-b-bin' is not base64"),
     ],
 )
 @on_uvloop
 async def test_header_fields_that_are_wrong_are_named(
-    more: tuple[bytes, bytes], status: bytes, words: bytes
+    more: dict[str, bytes], status: bytes, words: bytes
 ) -> None:
     async with served() as made:
         fields = await answered(
-            made, request_block("Echo", more), frame(DATA, END_STREAM, 1, framed(b""))
+            made, request_block("Echo", **more), frame(DATA, END_STREAM, 1, framed(b""))
         )
         assert fields[b"grpc-status"] == status
         assert words in fields[b"grpc-message"]
@@ -289,5 +283,5 @@ async def test_an_answer_before_the_request_is_whole_asks_for_no_more() -> None:
         async with asyncio.timeout(5):
             head = await reader.readexactly(13)
         (reset,) = frames_of(head)
-        assert (reset.type, int.from_bytes(reset.payload, "big")) == (RST_STREAM, NO_ERROR)
+        assert (reset[0], int.from_bytes(reset[3], "big")) == (RST_STREAM, NO_ERROR)
         writer.close()

@@ -34,6 +34,6 @@ def test_digits_and_a_unit(value: bytes, nanoseconds: int) -> None:
 )
 def test_anything_else_is_refused(value: bytes) -> None:
     with pytest.raises(
-        InvalidRequest, match="grpc-timeout '.*' is not at most 8 digits and one of"
+        InvalidRequest, match=r"^grpc-timeout '.*' is not at most 8 digits and one of"
     ):
         timeout_ns(value)

@@ -17,6 +17,7 @@ from inferd.protocols.grpc.framing import (
     Malformed,
     Message,
     MessageReader,
+    anywhere,
     decompressed,
     framed,
     framed_compressed,
@@ -73,7 +74,7 @@ class UnaryCall:
                 if len(chunk) == size + 5 and size <= self.router.max_message_bytes:
                     self._message = bytes(chunk[5:])
                     return
-            self._reader = MessageReader(self.router.max_message_bytes)
+            self._reader = MessageReader(self.router.max_message_bytes, self.place)
         try:
             frames = self._reader.feed(chunk)
             if frames:
@@ -135,6 +136,11 @@ class UnaryCall:
         work.add_done_callback(done)
 
     # -- what subclasses do ----------------------------------------------------------------------
+
+    @staticmethod
+    def place(size: int, beginning: memoryview | bytes) -> memoryview:
+        """Where a large message is put together; see Place."""
+        return anywhere(size, beginning)
 
     def begin(self, message: Message) -> None:
         """The request is here."""

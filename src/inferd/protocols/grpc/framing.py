@@ -4,6 +4,7 @@ Source: gRPC over HTTP/2, "Length-Prefixed-Message".
 """
 
 import zlib
+from collections.abc import Callable
 from struct import Struct
 from typing import ClassVar
 
@@ -34,6 +35,15 @@ Frame = tuple[bool, Message]
 """A message, and whether it is compressed."""
 
 
+Place = Callable[[int, memoryview | bytes], memoryview]
+"""Finds memory for a message of so many bytes whose beginning is known."""
+
+
+def anywhere(size: int, beginning: memoryview | bytes) -> memoryview:
+    """Memory for a message that may lie anywhere."""
+    return np.empty(size, np.uint8).data
+
+
 class Malformed(InvalidRequest):
     """The bytes are no message, or not the one that was expected: gRPC calls that INTERNAL."""
 
@@ -47,10 +57,11 @@ class MessageReader:
     byte is copied once. Pages of it that nothing has been written to do not exist yet.
     """
 
-    __slots__ = ("_buffer", "_compressed", "_filled", "_max_bytes", "_prefix", "_size")
+    __slots__ = ("_buffer", "_compressed", "_filled", "_max_bytes", "_place", "_prefix", "_size")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, place: Place | None = None) -> None:
         self._max_bytes = max_bytes
+        self._place = place or anywhere
         self._prefix = b""
         self._buffer: memoryview | None = None
         self._compressed = False
@@ -80,7 +91,7 @@ class MessageReader:
                     frames.append((self._compressed, bytes(chunk[at : at + self._size])))
                     at += self._size
                     continue
-                buffer = self._buffer = memoryview(np.empty(self._size, np.uint8))
+                buffer = self._buffer = self._place(self._size, chunk[at:end])
             taken = min(self._size - self._filled, end - at)
             buffer[self._filled : self._filled + taken] = chunk[at : at + taken]
             self._filled += taken

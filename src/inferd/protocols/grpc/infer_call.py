@@ -44,8 +44,6 @@ class InferCall(UnaryCall):
 
     __slots__ = ("_item", "_route", "body")
 
-    place = staticmethod(place_for)
-
     def __init__(
         self, router: "GrpcRouter", stream: Http2Stream, head: CallHead, route: InferRoute
     ) -> None:
@@ -53,6 +51,11 @@ class InferCall(UnaryCall):
         self._route = route
         self._item: QueuedRequest | Party | None = None
         self.body = b""
+
+    @staticmethod
+    def place(size: int, beginning: memoryview | bytes) -> memoryview:
+        """See UnaryCall."""
+        return place_for(size, beginning)
 
     def begin(self, message: Message) -> None:
         """See UnaryCall."""

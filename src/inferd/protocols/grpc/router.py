@@ -4,8 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
+from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.handled_call import HandledCall, StreamedCall
 from inferd.protocols.grpc.head import CallHead, error_block, http_refusal
 from inferd.protocols.grpc.intake import Intake
@@ -21,7 +21,7 @@ _log = logging.getLogger("inferd.access")
 MAX_HEADS = 512
 """How many header blocks are remembered."""
 
-Direct = Callable[["GrpcRouter", Http2Stream, CallHead], StreamSink]
+Direct = Callable[["GrpcRouter", Http2Stream, CallHead], UnaryCall]
 """Starts a call that needs no handler."""
 
 
@@ -49,7 +49,6 @@ class GrpcRouter:
         self._methods = {method.path.encode(): method for method in methods}
         self._direct = {path.encode(): start for path, start in direct.items()}
         self._heads: dict[int, CallHead] = {}
-        self._intakes: WeakKeyDictionary[Http2Connection, Intake] = WeakKeyDictionary()
         self._access_log = access_log
 
     def __call__(self, stream: Http2Stream, fields: Fields) -> StreamSink:
@@ -82,9 +81,9 @@ class GrpcRouter:
 
     def intake(self, connection: Http2Connection) -> Intake:
         """Who of a connection's streams is asked for more."""
-        intake = self._intakes.get(connection)
+        intake: Intake | None = connection.shared
         if intake is None:
-            intake = self._intakes[connection] = Intake(self.max_message_bytes)
+            intake = connection.shared = Intake(self.max_message_bytes)
         return intake
 
     # -- counting --------------------------------------------------------------------------------

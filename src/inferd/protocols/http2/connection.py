@@ -92,7 +92,7 @@ class Http2Connection:
         "_idle_frames", "_idle_s", "_last_id", "_now_s", "_others", "_paused_s", "_pings",
         "_preface", "_resets", "_room", "_seen_id", "_settings", "_settings_acked", "_settings_s",
         "_spent", "_strikes", "_window_updates", "closing", "draining", "initial_window", "limits",
-        "output", "peer", "peer_header_list_bytes", "streams",
+        "output", "peer", "peer_header_list_bytes", "shared", "streams",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,8 @@ class Http2Connection:
         self.streams: dict[int, Http2Stream] = {}
         """Streams that are not answered yet."""
         self.initial_window = DEFAULT_WINDOW
+        self.shared: Any = None
+        """What those who answer its streams share."""
         self.peer: Any = None
         """The client's address, for logs."""
         self.peer_header_list_bytes = MAX_WINDOW

@@ -76,7 +76,11 @@ class InferRiders:
         if shapes != self._shapes:
             self._shapes, self._heads = shapes, self._heads_for(shapes)
         columns = [_rows(*pair) for pair in zip(self._heads, outputs, strict=True)]
-        return columns[0] if len(columns) == 1 else [b"".join(row) for row in zip(*columns)]
+        return (
+            columns[0]
+            if len(columns) == 1
+            else [b"".join(row) for row in zip(*columns, strict=True)]
+        )
 
     def _heads_for(self, shapes: Iterable[tuple[int, ...]]) -> list[bytes]:
         served = self._served
