@@ -1,3 +1,4 @@
+from inferd.protocols.http2.connection import MAX_CUT_OFF
 from inferd.protocols.http2.frames import (
     ACK,
     CANCEL,
@@ -319,3 +320,41 @@ def test_our_settings_come_behind_the_clients_preface() -> None:
     assert client.taken() == []
     frames = client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert [kind for kind, *_ in frames] == [SETTINGS, WINDOW_UPDATE]
+
+
+def test_what_comes_behind_an_answer_that_waits_is_not_told() -> None:
+    client = Client().begin(window=0)
+    client.send(headers(1))
+    sink = client.sinks[1]
+    sink.stream.answer(HEAD_BLOCK, b"early", LAST_BLOCK)
+    frames = client.send(data(1, b"more", END_STREAM), window_update(1, 5))
+    assert (sink.body, sink.told) == (b"", [])
+    assert resets_of(frames) == []  # the client had sent all by then
+
+
+def test_a_drain_ends_with_a_stream_that_the_client_resets() -> None:
+    client = Client().begin()
+    client.send(headers(1))
+    client.connection.drain(0.0)
+    client.tick(5.0)
+    client.send(rst_stream(1, CANCEL))
+    assert client.connection.closing
+
+
+def test_data_for_a_stream_that_was_refused_is_a_flood_only_where_it_is_empty() -> None:
+    client = Client(Http2Limits(idle_frames=(50, 0))).begin()
+    client.send(headers(1))
+    client.sinks[1].stream.refuse(LAST_BLOCK)
+    for _ in range(100):
+        assert client.error(data(1, b"on its way")) is None
+    assert any(client.error(data(1)) for _ in range(100))
+
+
+def test_only_so_many_streams_that_were_broken_off_are_remembered() -> None:
+    client = Client().begin()
+    for stream_id in range(1, 2 * MAX_CUT_OFF + 9, 2):
+        client.send(headers(stream_id))
+        client.sinks[stream_id].stream.reset(CANCEL)
+    client.taken()
+    assert client.resets(data(33, b"x")) == []
+    assert client.resets(data(1, b"x")) != []
