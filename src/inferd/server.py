@@ -56,10 +56,10 @@ class Announcement:
 
     url: str
     models: tuple[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], ...]
-    grpc: str = ""
-    """Host and port of the gRPC front end; empty without one."""
     llms: frozenset[str] = frozenset()
     """Which of them are language models."""
+    grpc: str = ""
+    """Host and port of the gRPC front end; empty without one."""
 
 
 Announce = Callable[[Announcement], None]
@@ -151,7 +151,7 @@ class Server:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             llms = frozenset(llm.name for llm in self.manager.served_llms())
             grpc = f"{shown}:{calls}" if calls else ""
-            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), grpc, llms))
+            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), llms, grpc))
             poller = loop.create_task(self.control.poll())
             await self._stop.wait()
             return await self._shut_down()

@@ -76,7 +76,9 @@ class ServerProcess:
         self.log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                command("serve", *arguments, "--http-port", str(self.port)),
+                command(
+                    "serve", *arguments, "--http-port", str(self.port), "--grpc-port", "0"
+                ),
                 env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
 
