@@ -79,10 +79,10 @@ class CallHead:
             if not name.startswith(_RESERVED) and name not in _OF_HTTP
         }
 
-    def answer_encoding(self, compressed: bool) -> str:
-        """What to compress answers with: as the client did, where it did and takes that."""
-        takes = compressed and self.encoding.encode() in self.accepts
-        return self.encoding if takes and self.encoding != "identity" else ""
+    def answer_encoding(self) -> str:
+        """What to compress answers with if the client compresses: the same, where it takes that."""
+        takes = self.encoding != "identity" and self.encoding.encode() in self.accepts
+        return self.encoding if takes else ""
 
 
 def http_refusal(fields: Fields) -> bytes:
