@@ -83,9 +83,7 @@ async def wait(data: Any, context: CallContext) -> bytes:
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
-async def stream_timed_out(
-    requests: Requests, context: CallContext
-) -> AsyncGenerator[bytes, None]:
+async def stream_timed_out(requests: Requests, context: CallContext) -> AsyncGenerator[bytes, None]:
     async for message in requests:
         yield bytes(message)
         raise TimeoutError
