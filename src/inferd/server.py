@@ -280,9 +280,10 @@ class Server:
 
 def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigError:
     option = field.replace("_", "-")
+    without = ", or do without gRPC: --no-grpc" if field == "grpc_port" else ""
     return ConfigError(
         f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with "
-        f"--{option} (0 takes a free one)",
+        f"--{option} (0 takes a free one){without}",
         field=field,
     )
 
