@@ -25,7 +25,7 @@ from inferd.protocols.grpc.framing import (
     joined,
     size_of,
 )
-from inferd.protocols.grpc.head import CallHead, answer_head, error_block, trailers
+from inferd.protocols.grpc.head import OK, CallHead, answer_head, error_block, trailers
 from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
@@ -160,7 +160,7 @@ class UnaryCall:
             if encoding and size_of(message) >= MIN_COMPRESS_BYTES:
                 self._answer_compressed(joined(message), encoding, more)
                 return
-        head, last = answer_head(self.identity), trailers(more)
+        head, last = answer_head(self.identity), trailers(more) if more else OK
         self.over = True
         if isinstance(message, bytes):
             self.stream.answer(head, framed(message), last)

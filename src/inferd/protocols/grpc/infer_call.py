@@ -92,6 +92,9 @@ class InferCall(UnaryCall):
 
     def answer(self, body: bytes) -> None:
         """See Rider."""
+        self._item = (
+            None  # which knows this call: together they would stay until they are collected
+        )
         if not self.over:
             self.send(body, {})
 
@@ -110,8 +113,9 @@ class InferCall(UnaryCall):
 
     def cancel(self) -> None:
         """See UnaryCall."""
-        if self._item is not None:
-            self._item.cancel()
+        item, self._item = self._item, None
+        if item is not None:
+            item.cancel()
 
     def _submit(self, decoded: Decoded) -> None:
         request, _ = decoded
@@ -122,6 +126,7 @@ class InferCall(UnaryCall):
         self._item = self._route.plane.submit(request, self._done)
 
     def _done(self, result: InferenceResponse | InferdError) -> None:
+        self._item = None
         if self.over:
             return
         if isinstance(result, InferenceResponse):
