@@ -1,6 +1,7 @@
 """Every call ends once and says how, whatever its handler does; without sockets."""
 
 import asyncio
+import logging
 import zlib
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -31,7 +32,7 @@ def calling(**methods: Any) -> tuple[Client, GrpcRouter]:
         table.append(Method(PATH + name, kind, handler))
         if isinstance(handler, type):
             direct[PATH + name] = handler
-    router = GrpcRouter(table, direct, MOST)
+    router = GrpcRouter(table, direct, MOST, access_log=True)
     return Client(sink=router).begin(), router  # type: ignore[arg-type]
 
 
@@ -196,6 +197,30 @@ async def test_work_on_a_thread_that_fails_is_answered(
             await asyncio.sleep(0)
     assert ending(client.taken())[b"grpc-message"] == b"internal error: ZeroDivisionError"
     assert len(caplog.records) == 1
+
+
+@on_loop
+async def test_every_end_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    client, router = calling(given_up=given_up, wait=wait, stream_echo=stream_echo)
+    caplog.set_level(logging.INFO, "inferd.access")
+    client.send(whole("wait", stream_id=1) + begun("stream_echo", 3) + begun("wait", 5))
+    await settled(client, whole("given_up", stream_id=7) + whole("nope", stream_id=9))
+    await settled(client, whole("stream_echo", b"a", 11, x_request_id=b"mine"))
+    for stream_id in (1, 3):
+        client.send(frame(RST_STREAM, 0, stream_id, bytes(4)))
+    client.connection.lost()
+    await turns(3)
+    names = ["nope", "given_up", "stream_echo", "wait", "stream_echo", "wait"]
+    statuses = ["UNIMPLEMENTED", "CANCELLED", "OK", "CANCELLED", "CANCELLED", "CANCELLED"]
+    lines: list[Any] = caplog.records
+    assert [line.method for line in lines] == [PATH + name for name in names]
+    assert [line.status for line in lines] == statuses
+    assert lines[2].request_id == "mine"
+    assert router.calls == {
+        (PATH + "given_up", "CANCELLED"): 1, ("", "UNIMPLEMENTED"): 1,
+        (PATH + "stream_echo", "OK"): 1, (PATH + "stream_echo", "CANCELLED"): 1,
+        (PATH + "wait", "CANCELLED"): 2,
+    }  # fmt: skip
 
 
 # -- compression -------------------------------------------------------------------------------

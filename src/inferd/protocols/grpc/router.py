@@ -105,7 +105,7 @@ class GrpcRouter:
             _log.info(
                 "call",
                 extra={
-                    "method": path,
+                    "method": path or head.fields[b":path"].decode("latin-1"),
                     "status": NAMES[status],
                     "milliseconds": milliseconds,
                     "request_id": identity.decode("latin-1"),
