@@ -81,10 +81,7 @@ class InferCall(UnaryCall):
 
     def wait(self, party: Party) -> None:
         """See Rider."""
-        if self.over:
-            party.cancel()
-        else:
-            self._item = party
+        self._item = party
 
     def walk(self) -> None:
         """See Rider."""
