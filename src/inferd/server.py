@@ -35,7 +35,7 @@ from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.http2.limits import Http2Limits
 from inferd.protocols.http2.listener import Http2Listener
-from inferd.protocols.http2.tls import ServerTls, TlsFiles
+from inferd.protocols.http2.tls import ServerTls, TlsFiles, trouble_with
 from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
@@ -280,9 +280,10 @@ class Server:
 
 def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigError:
     option = field.replace("_", "-")
+    without = ", or do without gRPC: --no-grpc" if field == "grpc_port" else ""
     return ConfigError(
         f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with "
-        f"--{option} (0 takes a free one)",
+        f"--{option} (0 takes a free one){without}",
         field=field,
     )
 
@@ -294,11 +295,21 @@ def _tls(config: ServerConfig) -> ServerTls | None:
         return None
     if certificate is None or key is None:
         missing = "grpc_server_cert" if certificate is None else "grpc_server_key"
-        raise ConfigError("gRPC over TLS needs a certificate and its key", field=missing)
+        raise ConfigError(
+            "gRPC over TLS needs a certificate and its key, --grpc-server-cert and "
+            "--grpc-server-key",
+            field=missing,
+        )
     files = TlsFiles(Path(certificate), Path(key), Path(root) if root is not None else None)
     try:
         return ServerTls(files)
     except OSError as error:
+        wrong, why = trouble_with(files)
+        field = {
+            "certificate": "grpc_server_cert", "key": "grpc_server_key",
+            "client_ca": "grpc_root_cert",
+        }[wrong]  # fmt: skip
+        option = field.replace("_", "-")
         raise ConfigError(
-            f"{certificate} and its key cannot be used for TLS: {error}", field="grpc_server_cert"
+            f"{getattr(files, wrong)} {why}; name another file with --{option}", field=field
         ) from error

@@ -3,6 +3,7 @@
 It refuses to know models and what a test looks for.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -50,11 +51,16 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on now, nor on the next one, which is for gRPC."""
+    while True:
+        with socket.socket() as probe, socket.socket() as following:
+            for one in (probe, following):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                following.bind(("127.0.0.1", port + 1))
+                return port
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -50,8 +50,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     grpc_port: Annotated[
         Port | None,
         Meta(
-            description="Port of the gRPC front end; the one after the HTTP port unless said "
-            "(any free one where that is); 0 takes a free one."
+            description="Port of the gRPC front end; 0 takes a free one. Unless said, the one "
+            "after the HTTP port, or a free one where that is 0."
         ),
     ] = None
     grpc_max_input_size: Annotated[
@@ -82,10 +82,18 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 20.0
     grpc_min_ping_interval_secs: Annotated[
         Seconds,
-        Meta(description="gRPC clients that ping more often while nothing goes on are left."),
+        Meta(
+            description="A ping that follows another one sooner, with no answer between them, is "
+            "too early."
+        ),
     ] = 300.0
     grpc_max_ping_strikes: Annotated[
-        int, Meta(ge=0, description="How often a gRPC client may ping too early; 0 is no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="How often a gRPC client may ping too early before it is told "
+            "too_many_pings and left; 0 is no limit.",
+        ),
     ] = 2
     grpc_max_connection_age_secs: Annotated[
         float,
@@ -100,7 +108,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Meta(ge=0, description="How long calls on such a connection may go on; 0 is no limit."),
     ] = 0.0
     grpc_max_concurrent_streams: Annotated[
-        Count, Meta(description="Calls in flight on one gRPC connection.")
+        Count, Meta(description="Most calls in flight on one gRPC connection.")
     ] = 1024
     model_control_mode: Annotated[
         ModelControlMode,

@@ -140,6 +140,8 @@ class ExpressLane:
             return
         riders, rows = [], []
         for rider in waiting:
+            if rider.left:  # nobody would say so again to those who wait with it
+                continue
             body = rider.body
             try:
                 if len(body) > MAX_BODY_BYTES:

@@ -143,7 +143,8 @@ async def test_streams_of_both_sides() -> None:
         echoing = channel.stream_stream(f"/{SERVICE}/EchoEach")
         messages = [bytes([number]) * number * 10_000 for number in range(8)]
         assert [answer async for answer in echoing(iter(messages))] == messages
-        failing = channel.stream_stream(f"/{SERVICE}/FailLater")(iter([b"a", b"b"]))
+        failing = channel.stream_stream(f"/{SERVICE}/FailLater")()
+        await failing.write(b"a")
         assert await failing.read() == b"a"
         error = await error_of(failing.read())
         assert error.code() is StatusCode.INVALID_ARGUMENT

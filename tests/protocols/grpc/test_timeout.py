@@ -9,7 +9,7 @@ from inferd.protocols.grpc.timeout import timeout_ns
 @pytest.mark.parametrize(
     ("value", "nanoseconds"),
     [(b"1H", 3_600_000_000_000), (b"2M", 120_000_000_000), (b"3S", 3_000_000_000),
-     (b"4m", 4_000_000), (b"5u", 5_000), (b"6n", 6), (b"00000007n", 7), (b"0S", 0),
+     (b"4m", 4_000_000), (b"5u", 5_000), (b"6n", 6), (b"00000007n", 7), (b"0S", 1),
      (b"99999999n", 99_999_999)],
 )  # fmt: skip
 def test_digits_and_a_unit(value: bytes, nanoseconds: int) -> None:

@@ -5,11 +5,11 @@ in one piece where it is small. What a message means, subclasses know.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from inferd.errors import InferdError
-from inferd.protocols.faults import Unforeseen, log_fault
+from inferd.protocols.faults import Unforeseen, internal_error, log_fault
 from inferd.protocols.grpc.framing import (
     MIN_COMPRESS_BYTES,
     Encoded,
@@ -25,7 +25,7 @@ from inferd.protocols.grpc.framing import (
     joined,
     size_of,
 )
-from inferd.protocols.grpc.head import CallHead, answer_head, error_block, trailers
+from inferd.protocols.grpc.head import OK, CallHead, answer_head, error_block, trailers
 from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
@@ -33,10 +33,14 @@ from inferd.protocols.http2.stream import Http2Stream
 if TYPE_CHECKING:
     from inferd.protocols.grpc.router import GrpcRouter
 
+T = TypeVar("T")
+
 _log = logging.getLogger("inferd.grpc")
 
 OFFLOAD_BYTES = 256 * 1024
 """Larger messages are taken apart, and larger answers compressed, on a thread."""
+
+TOO_LATE = "the deadline of the call has passed"
 
 _clock_ns = time.perf_counter_ns
 
@@ -75,18 +79,13 @@ class UnaryCall:
                     self._message = bytes(chunk[5:])
                     return
             self._reader = MessageReader(self.router.max_message_bytes, self.place)
+        self.router.intake(self.stream.connection).took(self.stream, len(chunk))
         try:
             frames = self._reader.feed(chunk)
             if frames:
                 self._take(frames)
         except InferdError as error:
             self.fail(error)
-            return
-        intake = self.router.intake(self.stream.connection)
-        if self._reader.in_message:
-            intake.took(self.stream, len(chunk))
-        else:
-            intake.ended(self.stream)
 
     def _take(self, frames: list[Frame]) -> None:
         if self._message is not None or len(frames) > 1:
@@ -97,12 +96,16 @@ class UnaryCall:
         """See StreamSink."""
         if self.over:
             return
-        if self._reader is not None and self._reader.in_message:
-            self.fail(Malformed("the stream ended in the middle of a message"))
-        elif self._message is None:
+        if self._reader is not None:
+            self.router.intake(self.stream.connection).ended(self.stream)
+            if self._reader.in_message:
+                self.fail(Malformed("the stream ended in the middle of a message"))
+                return
+        if self._message is None:
             self.fail(Malformed("the stream ended without a message"))
         elif self._compressed:
-            self._on_thread(self._message)
+            most = self.router.max_message_bytes
+            self.on_thread(self.begin, decompressed, self._message, self.head.encoding, most)
         else:
             self.begin(self._message)
 
@@ -118,22 +121,20 @@ class UnaryCall:
     def writable(self) -> None:
         """See StreamSink; an answer is whole when it is sent, and waits by itself."""
 
-    def _on_thread(self, message: Message) -> None:
-        def done(future: "asyncio.Future[bytes]") -> None:
-            if self.over:
-                return
+    def on_thread(self, then: Callable[[T], None], work: Callable[..., T], *given: object) -> None:
+        """Do work on a thread, and go on with what it gives; what either raises is the answer."""
+
+        def done(future: "asyncio.Future[T]") -> None:
             try:
-                plain = future.result()
+                found = future.result()
+                if not self.over:
+                    then(found)
             except InferdError as error:
                 self.fail(error)
-            else:
-                self.begin(plain)
+            except Exception as error:
+                self.fail(internal_error(_log, error, self.identity))
 
-        most = self.router.max_message_bytes
-        work = asyncio.get_running_loop().run_in_executor(
-            None, decompressed, message, self.head.encoding, most
-        )
-        work.add_done_callback(done)
+        asyncio.get_running_loop().run_in_executor(None, work, *given).add_done_callback(done)
 
     # -- what subclasses do ----------------------------------------------------------------------
 
@@ -154,12 +155,13 @@ class UnaryCall:
 
     def send(self, message: Encoded, more: Mapping[bytes, bytes]) -> None:
         """Send the one answer; `more` is trailing metadata."""
-        encoding = self.head.answer_encoding(self._compressed)
-        if encoding and size_of(message) >= MIN_COMPRESS_BYTES:
-            self._answer_compressed(joined(message), encoding, more)
-            return
+        if self._compressed:
+            encoding = self.head.answer_encoding()
+            if encoding and size_of(message) >= MIN_COMPRESS_BYTES:
+                self._answer_compressed(joined(message), encoding, more)
+                return
+        head, last = answer_head(self.identity), trailers(more) if more else OK
         self.over = True
-        head, last = answer_head(self.identity), trailers(more)
         if isinstance(message, bytes):
             self.stream.answer(head, framed(message), last)
         else:
@@ -170,18 +172,17 @@ class UnaryCall:
         self.router.answered(self, 0)
 
     def _answer_compressed(self, body: bytes, encoding: str, more: Mapping[bytes, bytes]) -> None:
+        head, last = answer_head(self.identity, encoding), trailers(more)
+
         def send(small: bytes) -> None:
-            if not self.over:
-                self.over = True
-                self.stream.answer(answer_head(self.identity, encoding), small, trailers(more))
-                self.router.answered(self, 0)
+            self.over = True
+            self.stream.answer(head, small, last)
+            self.router.answered(self, 0)
 
         if len(body) <= OFFLOAD_BYTES:
             send(framed_compressed(body, encoding))
-            return
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, framed_compressed, body, encoding)
-        work.add_done_callback(lambda done: send(done.result()))
+        else:
+            self.on_thread(send, framed_compressed, body, encoding)
 
     def fail(
         self, error: InferdError | None = None, more: Mapping[bytes, bytes] | None = None
@@ -191,9 +192,10 @@ class UnaryCall:
         error = error or Unforeseen("internal error; the server's log has it")
         if self.over:
             return
-        self.over = True
         log_fault(_log, error, self.identity)
+        block = error_block(error, self.identity, more or {})
+        self.over = True
         if self._reader is not None:
             self.router.intake(self.stream.connection).ended(self.stream)
-        self.stream.refuse(error_block(error, self.identity, more or {}))
+        self.stream.refuse(block)
         self.router.answered(self, status_of(error))

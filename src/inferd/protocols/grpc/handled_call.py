@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import InferdError, InvalidRequest, RequestTimeout
+from inferd.errors import InferdError, InvalidRequest, RequestCancelled, RequestTimeout
 from inferd.protocols.faults import internal_error, log_fault
-from inferd.protocols.grpc.call import UnaryCall
+from inferd.protocols.grpc.call import OFFLOAD_BYTES, TOO_LATE, UnaryCall
 from inferd.protocols.grpc.framing import (
+    MIN_COMPRESS_BYTES,
     Encoded,
     Frame,
     Malformed,
@@ -22,6 +24,7 @@ from inferd.protocols.grpc.framing import (
     framed_compressed,
     framed_parts,
     joined,
+    size_of,
 )
 from inferd.protocols.grpc.head import (
     CallHead,
@@ -44,7 +47,12 @@ _log = logging.getLogger("inferd.grpc")
 _clock_ns = time.perf_counter_ns
 
 AHEAD = 4
+AHEAD_BYTES = 1024 * 1024
 """Messages of a stream that may wait for their handler before the client is asked for no more."""
+
+_NAME = re.compile(rb"(?!grpc-)[0-9a-z_.-]+")
+_TEXT = re.compile(rb"(?! )[ -~]*(?<! )")
+"""What gRPC allows metadata to be."""
 
 
 class Context:
@@ -59,7 +67,9 @@ class Context:
         self.trailing: dict[bytes, bytes] = {}
 
     def set_trailing(self, name: bytes, value: bytes) -> None:
-        """Trailing metadata; of a name that ends in -bin any bytes."""
+        """Trailing metadata; of a name that ends in -bin any bytes. Raises ValueError."""
+        if not _NAME.fullmatch(name) or not (name.endswith(b"-bin") or _TEXT.fullmatch(value)):
+            raise ValueError(f"trailing metadata {name!r} cannot be {value!r}")
         self.trailing[name] = value
 
 
@@ -86,19 +96,16 @@ class HandledCall(UnaryCall):
 
     async def _run(self, message: Message) -> None:
         trailing: Mapping[bytes, bytes] = {}
+        limit = asyncio.timeout(_seconds_left(self.deadline_ns))
         try:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
             request = self._parsed(message)
-            async with asyncio.timeout(_seconds(self.head)):
+            async with limit:
                 answer = await self._method.handler(request, context)  # type: ignore[misc]
             self.send(serialized(answer), trailing)
-        except InferdError as error:
-            self.fail(error, trailing)
-        except TimeoutError:
-            self.fail(RequestTimeout("the deadline of the call has passed"), trailing)
-        except Exception as error:
-            self.fail(internal_error(_log, error, self.identity), trailing)
+        except (Exception, asyncio.CancelledError) as error:
+            self.fail(_told(error, limit, self.identity), trailing)
 
     def _parsed(self, message: Message) -> Any:
         try:
@@ -116,6 +123,7 @@ class StreamedCall:
         "_arrived",
         "_begun",
         "_compressed",
+        "_encoding",
         "_frames",
         "_half_closed",
         "_method",
@@ -123,6 +131,7 @@ class StreamedCall:
         "_reader",
         "_router",
         "_task",
+        "_waiting_bytes",
         "_written",
         "_wrong",
         "deadline_ns",
@@ -146,10 +155,12 @@ class StreamedCall:
         self.deadline_ns = self.start_ns + head.timeout_ns if head.timeout_ns else 0
         self._reader = MessageReader(router.max_message_bytes)
         self._frames: deque[Frame] = deque()
+        self._waiting_bytes = 0
         self._owed = 0
         self._half_closed = False
         self._wrong: InferdError | None = None
         self._compressed = False
+        self._encoding = ""
         self._begun = False
         self._arrived = asyncio.Event()
         self._written = asyncio.Event()
@@ -163,7 +174,9 @@ class StreamedCall:
             return
         self._owed += len(chunk)
         try:
-            self._frames.extend(self._reader.feed(chunk))
+            for frame in self._reader.feed(chunk):
+                self._frames.append(frame)
+                self._waiting_bytes += len(frame[1])
         except InferdError as error:
             self._wrong = error
         self._ask()
@@ -188,7 +201,7 @@ class StreamedCall:
         self._written.set()
 
     def _ask(self) -> None:
-        if self._owed and len(self._frames) < AHEAD:
+        if self._owed and len(self._frames) < AHEAD and self._waiting_bytes < AHEAD_BYTES:
             self.stream.consumed(self._owed)
             self._owed = 0
 
@@ -197,6 +210,7 @@ class StreamedCall:
         while True:
             while self._frames:
                 compressed, message = self._frames.popleft()
+                self._waiting_bytes -= len(message)
                 self._ask()
                 if compressed:
                     self._compressed = True
@@ -216,10 +230,11 @@ class StreamedCall:
 
     async def _run(self) -> None:
         trailing: Mapping[bytes, bytes] = {}
+        limit = asyncio.timeout(_seconds_left(self.deadline_ns))
         try:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
-            async with asyncio.timeout(_seconds(self.head)):
+            async with limit:
                 messages = self._messages() if self._method.kind == "bidi" else self._only()
                 async with aclosing(messages):
                     answers: Any = self._method.handler(messages, context)
@@ -227,12 +242,8 @@ class StreamedCall:
                         async for answer in answers:
                             await self._send(serialized(answer))
             self._end(trailers(trailing), 0)
-        except InferdError as error:
-            self._fail(error, trailing)
-        except TimeoutError:
-            self._fail(RequestTimeout("the deadline of the call has passed"), trailing)
-        except Exception as error:
-            self._fail(internal_error(_log, error, self.identity), trailing)
+        except (Exception, asyncio.CancelledError) as error:
+            self._fail(_told(error, limit, self.identity), trailing)
 
     async def _only(self) -> AsyncGenerator[Message, None]:
         """The one message of a call that has one."""
@@ -246,11 +257,19 @@ class StreamedCall:
             raise Malformed("the stream ended without a message")
 
     async def _send(self, message: Encoded) -> None:
-        encoding = self.head.answer_encoding(self._compressed)
-        self._begin(encoding)
+        self._begin()
+        encoding = self._encoding
+        size = size_of(message)
+        if not encoding or size < MIN_COMPRESS_BYTES:
+            encoding = ""
+        elif size > OFFLOAD_BYTES:
+            loop = asyncio.get_running_loop()
+            small = await loop.run_in_executor(None, framed_compressed, joined(message), encoding)
+        else:
+            small = framed_compressed(joined(message), encoding)
         self._written.clear()
         if encoding:
-            sent = self.stream.send(framed_compressed(joined(message), encoding))
+            sent = self.stream.send(small)
         elif isinstance(message, bytes):
             sent = self.stream.send(framed(message))
         else:
@@ -258,10 +277,13 @@ class StreamedCall:
         if not sent:
             await self._written.wait()
 
-    def _begin(self, encoding: str = "") -> None:
+    def _begin(self) -> None:
+        """Send the head, which says what is compressed for the whole stream."""
         if not self._begun:
             self._begun = True
-            self.stream.send_head(answer_head(self.identity, encoding))
+            if self._compressed:
+                self._encoding = self.head.answer_encoding()
+            self.stream.send_head(answer_head(self.identity, self._encoding))
 
     def _end(self, last: bytes, status: int) -> None:
         if self.over:
@@ -288,5 +310,18 @@ def serialized(answer: Any) -> Encoded:
     return answer if isinstance(answer, bytes | list) else answer.SerializeToString()
 
 
-def _seconds(head: CallHead) -> float | None:
-    return head.timeout_ns / 1e9 if head.timeout_ns else None
+def _seconds_left(deadline_ns: int) -> float | None:
+    return (deadline_ns - _clock_ns()) / 1e9 if deadline_ns else None
+
+
+def _told(
+    error: Exception | asyncio.CancelledError, limit: asyncio.Timeout, identity: bytes
+) -> InferdError:
+    """What a client hears of whatever has ended its call."""
+    if isinstance(error, InferdError):
+        return error
+    if isinstance(error, asyncio.CancelledError):  # of what the handler waited for, or of the task
+        return RequestCancelled("the call was given up")
+    if isinstance(error, TimeoutError) and limit.expired():
+        return RequestTimeout(TOO_LATE)
+    return internal_error(_log, error, identity)

@@ -33,6 +33,8 @@ HEADS = {
 
 _ID_NAME = encode_block(((REQUEST_ID, b""),))[:-1]
 
+_BEGINNINGS = {encoding: head + _ID_NAME for encoding, head in (*HEADS.items(), ("", HEAD))}
+
 OK = encode_block(((b"grpc-status", b"0"),))
 """Ends an answer that is whole."""
 
@@ -79,10 +81,10 @@ class CallHead:
             if not name.startswith(_RESERVED) and name not in _OF_HTTP
         }
 
-    def answer_encoding(self, compressed: bool) -> str:
-        """What to compress answers with: as the client did, where it did and takes that."""
-        takes = compressed and self.encoding.encode() in self.accepts
-        return self.encoding if takes and self.encoding != "identity" else ""
+    def answer_encoding(self) -> str:
+        """What to compress answers with if the client compresses: the same, where it takes that."""
+        takes = self.encoding != "identity" and self.encoding.encode() in self.accepts
+        return self.encoding if takes else ""
 
 
 def http_refusal(fields: Fields) -> bytes:
@@ -97,11 +99,10 @@ def http_refusal(fields: Fields) -> bytes:
 
 def answer_head(request_id: bytes, encoding: str = "") -> bytes:
     """Begins the answer to a request with that id."""
-    head = HEADS[encoding] if encoding else HEAD
     size = len(request_id)
     if size < 127:  # as encode_block would write it
-        return b"%b%b%c%b" % (head, _ID_NAME, size, request_id)
-    return head + encode_block(((REQUEST_ID, request_id),))
+        return b"%b%c%b" % (_BEGINNINGS[encoding], size, request_id)
+    return (HEADS[encoding] if encoding else HEAD) + encode_block(((REQUEST_ID, request_id),))
 
 
 def error_trailers(error: InferdError, more: Mapping[bytes, bytes]) -> bytes:

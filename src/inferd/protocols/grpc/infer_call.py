@@ -2,15 +2,15 @@
 one turn ride together (`express.py`).
 """
 
-import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from inferd.batching.queue import QueuedRequest
-from inferd.errors import InferdError, InvalidRequest
+from inferd.errors import InferdError, InvalidRequest, RequestTimeout
 from inferd.protocols.express import MAX_BODY_BYTES, ExpressLanes, Party
 from inferd.protocols.faults import internal_error
-from inferd.protocols.grpc.call import UnaryCall
+from inferd.protocols.grpc.call import TOO_LATE, UnaryCall
 from inferd.protocols.grpc.framing import Message
 from inferd.protocols.grpc.head import CallHead
 from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy, place_for
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("inferd.grpc")
 
 Decoded = tuple[InferenceRequest, bool]
+
+_clock_ns = time.perf_counter_ns
 
 
 class InferRoute:
@@ -87,6 +89,9 @@ class InferCall(UnaryCall):
 
     def answer(self, body: bytes) -> None:
         """See Rider."""
+        self._item = (
+            None  # which knows this call: together they would stay until they are collected
+        )
         if not self.over:
             self.send(body, {})
 
@@ -95,8 +100,7 @@ class InferCall(UnaryCall):
     def _start(self, message: Message) -> None:
         try:
             if is_heavy(message):
-                work = asyncio.get_running_loop().run_in_executor(None, decode_infer, message)
-                work.add_done_callback(self._decoded)
+                self.on_thread(self._submit, decode_infer, message)
             else:
                 self._submit(decode_infer(message))
         except InferdError as error:
@@ -106,25 +110,20 @@ class InferCall(UnaryCall):
 
     def cancel(self) -> None:
         """See UnaryCall."""
-        if self._item is not None:
-            self._item.cancel()
-
-    def _decoded(self, future: "asyncio.Future[Decoded]") -> None:
-        if self.over:
-            return
-        try:
-            self._submit(future.result())
-        except InferdError as error:
-            self.fail(error)
-        except Exception as error:
-            self.fail(internal_error(_log, error, self.identity))
+        item, self._item = self._item, None
+        if item is not None:
+            item.cancel()
 
     def _submit(self, decoded: Decoded) -> None:
         request, _ = decoded
-        request.deadline_ns = self.deadline_ns
+        if self.deadline_ns:
+            if _clock_ns() >= self.deadline_ns:
+                raise RequestTimeout(TOO_LATE)
+            request.deadline_ns = self.deadline_ns
         self._item = self._route.plane.submit(request, self._done)
 
     def _done(self, result: InferenceResponse | InferdError) -> None:
+        self._item = None
         if self.over:
             return
         if isinstance(result, InferenceResponse):

@@ -1,4 +1,4 @@
-"""What the unfinished messages of one connection may take. Pure.
+"""What the unfinished requests of one connection may take. Pure.
 
 A client may have many streams open and a large message half sent on each. Up to a limit all of them
 are asked for more; beyond it only the oldest is, so that it can end, and the others wait with what
@@ -27,7 +27,7 @@ class Intake:
         """In order of their beginning: bytes that are here, and of those not yet asked for anew."""
 
     def took(self, stream: Sender, count: int) -> None:
-        """Bytes of an unfinished message have come."""
+        """Bytes of an unfinished request have come."""
         entry = self._unfinished.setdefault(stream, [0, 0])
         entry[0] += count
         entry[1] += count
@@ -36,7 +36,7 @@ class Intake:
             self._ask(stream, entry)
 
     def ended(self, stream: Sender) -> None:
-        """The stream's message is whole, or will never be."""
+        """The stream's request is whole, or will never be."""
         entry = self._unfinished.pop(stream, None)
         if entry is None:
             return

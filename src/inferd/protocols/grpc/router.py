@@ -14,7 +14,7 @@ from inferd.protocols.grpc.status import NAMES, Status, status_of
 from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.connection import Http2Connection
 from inferd.protocols.http2.headers import Fields
-from inferd.protocols.http2.stream import Http2Stream, StreamSink
+from inferd.protocols.http2.stream import NOBODY, Http2Stream, StreamSink
 
 _log = logging.getLogger("inferd.access")
 
@@ -58,7 +58,7 @@ class GrpcRouter:
             refusal = http_refusal(fields)
             if refusal:
                 stream.refuse(refusal)
-                return _NOBODY
+                return NOBODY
             head = CallHead(fields, self._methods)
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
@@ -77,7 +77,7 @@ class GrpcRouter:
         identity = request_id(head.request_id)
         stream.refuse(error_block(head.refusal, identity, {}))
         self._count(head, identity, status_of(head.refusal), time.perf_counter_ns())
-        return _NOBODY
+        return NOBODY
 
     def intake(self, connection: Http2Connection) -> Intake:
         """Who of a connection's streams is asked for more."""
@@ -105,28 +105,9 @@ class GrpcRouter:
             _log.info(
                 "call",
                 extra={
-                    "method": path,
+                    "method": path or head.fields[b":path"].decode("latin-1"),
                     "status": NAMES[status],
                     "milliseconds": milliseconds,
                     "request_id": identity.decode("latin-1"),
                 },
             )
-
-
-class _Nobody:
-    """The sink of a stream that is answered already."""
-
-    def data(self, chunk: memoryview | bytes) -> None:
-        """Nobody listens."""
-
-    def ended(self) -> None:
-        """Nobody waits."""
-
-    def gone(self, code: int) -> None:
-        """Nobody minds."""
-
-    def writable(self) -> None:
-        """Nobody writes."""
-
-
-_NOBODY = _Nobody()

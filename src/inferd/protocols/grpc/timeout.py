@@ -14,11 +14,12 @@ MAX_DIGITS = 8
 
 
 def timeout_ns(value: bytes) -> int:
-    """Nanoseconds; raises InvalidRequest."""
+    """Nanoseconds, one at least: a client whose time is over has set a limit, too. Raises
+    InvalidRequest."""
     digits, unit = value[:-1], _NS.get(value[-1:])
     if unit is None or not digits.isdigit() or len(digits) > MAX_DIGITS:
         raise InvalidRequest(
             f"grpc-timeout '{value.decode('latin-1')}' is not at most {MAX_DIGITS} digits and one "
             "of H M S m u n"
         )
-    return int(digits) * unit
+    return int(digits) * unit or 1

@@ -62,7 +62,7 @@ from inferd.protocols.http2.frames import (
 from inferd.protocols.http2.headers import Fields, HeaderDecoder, Malformed, Request, TooLarge
 from inferd.protocols.http2.limits import Http2Limits
 from inferd.protocols.http2.output import Frames, Output
-from inferd.protocols.http2.stream import Http2Stream, StreamSink
+from inferd.protocols.http2.stream import NOBODY, Http2Stream, StreamSink
 
 _log = logging.getLogger("inferd.http2")
 
@@ -229,6 +229,7 @@ class Http2Connection:
         """All of an answer is sent."""
         self.streams.pop(stream.id, None)
         stream.drop()
+        stream.sink = NOBODY
         if self.draining:
             self._close_if_drained()
 
@@ -709,12 +710,11 @@ class Http2Connection:
             self._tell_gone(stream, code)
 
     def _tell_gone(self, stream: Http2Stream, code: int) -> None:
-        # There is no sink yet while the stream is being accepted.
-        if stream.sink is not None:
-            try:
-                stream.sink.gone(code)
-            except Exception:
-                _log.exception("a stream's end could not be told")
+        sink, stream.sink = stream.sink, NOBODY
+        try:
+            sink.gone(code)
+        except Exception:
+            _log.exception("a stream's end could not be told")
 
     def _tell_ended(self, stream: Http2Stream) -> None:
         try:

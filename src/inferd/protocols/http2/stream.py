@@ -5,7 +5,7 @@ are read, and what they mean to anybody.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from inferd.protocols.http2.frames import (
     DATA,
@@ -39,6 +39,26 @@ class StreamSink(Protocol):
         """All that waited has been sent. Called only after `send` has returned False."""
 
 
+class _Nobody:
+    """A sink that wants to know nothing."""
+
+    def data(self, chunk: memoryview | bytes) -> None:
+        """See StreamSink."""
+
+    def ended(self) -> None:
+        """See StreamSink."""
+
+    def gone(self, code: int) -> None:
+        """See StreamSink."""
+
+    def writable(self) -> None:
+        """See StreamSink."""
+
+
+NOBODY: StreamSink = _Nobody()
+"""Reads a stream that is not accepted yet, and one that has ended: whoever read it, and what that
+holds, is let go of at once, and not when the collector finds it."""
+
 _HEAD_FLAGS = END_HEADERS
 _LAST_FLAGS = END_HEADERS | END_STREAM
 
@@ -61,7 +81,7 @@ class Http2Stream:
         """Whether nothing can be sent any more."""
         self.half_closed = half_closed
         """Whether the client has sent all."""
-        self.sink: StreamSink = cast(StreamSink, None)
+        self.sink = NOBODY
         self.window = window
         """DATA that the client takes on this stream; below 0 when it has changed its mind."""
         self.room = room

@@ -61,7 +61,8 @@ class ServerTls:
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["h2"])
-        context.load_cert_chain(files.certificate, files.key)
+        # Without a password OpenSSL would ask the terminal for one, and wait.
+        context.load_cert_chain(files.certificate, files.key, password="")
         if files.client_ca is not None:
             context.load_verify_locations(files.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -71,6 +72,33 @@ class ServerTls:
         """What tells that a file has changed."""
         files = (self._files.certificate, self._files.key, self._files.client_ca)
         return tuple(None if file is None else _stamp(file) for file in files)
+
+
+def trouble_with(files: TlsFiles) -> tuple[str, str]:
+    """Why no server can use these files: the field of TlsFiles that is wrong, and what is."""
+    for field, what in (("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY"),
+                        ("client_ca", "CERTIFICATE")):  # fmt: skip
+        file: Path | None = getattr(files, field)
+        try:
+            content = b"" if file is None else file.read_bytes()
+        except OSError as error:
+            return field, f"cannot be read: {error.strerror}"
+        if file is not None and f"{what}-----".encode() not in content:
+            return field, f"holds no {what.lower()} in PEM"
+        if b"ENCRYPTED" in content:
+            return field, "is encrypted; write it without a password: openssl pkey -in OLD -out NEW"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(files.certificate)
+    except ssl.SSLError as error:
+        return "certificate", f"cannot be read: {error}"
+    try:
+        context.load_cert_chain(files.certificate, files.key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "key", f"does not belong to the certificate in {files.certificate}"
+        return "key", f"cannot be read: {error}"
+    return "client_ca", "holds no certificate that can be read"
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

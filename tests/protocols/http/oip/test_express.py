@@ -263,28 +263,31 @@ async def test_riders_who_leave_before_departure_are_not_missed(tmp_path: Path) 
         assert [wire.statuses() for wire in wires] == [[200], [], [200]]
 
 
+@pytest.mark.parametrize("early", [0, 2])
 @pytest.mark.parametrize("stay", [0, 1])
 @on_loop
 async def test_riders_who_wait_as_one_are_given_up_when_all_have_left(
-    stay: int, tmp_path: Path
+    stay: int, early: int, tmp_path: Path
 ) -> None:
     async with Lanes(identity(), tmp_path) as lanes:
         lanes.pool.held = True
         wires = [Wire(listener=lanes.listener) for _ in range(4)]
         for wire in wires:
             wire.feed(request("/v2/models/m/infer", RIDERS["floats"]))
-        await turns(12)
-        assert lanes.served.batcher.queue.size == 4
-        assert len(lanes.served.batcher.queue.groups[()].items) == 1
-        for wire in wires[stay:]:
+        for wire in wires[4 - early :]:
             wire.leave()
-        assert lanes.served.batcher.queue.size == 4 * stay
+        await turns(12)
+        assert lanes.served.batcher.queue.size == 4 - early
+        assert len(lanes.served.batcher.queue.groups[()].items) == 1
+        for wire in wires[stay : 4 - early]:
+            wire.leave()
+        assert lanes.served.batcher.queue.size == (4 - early) * stay
         lanes.pool.held = False
         assert (await lanes.only(x([5.0, 6, 7, 8]), ordinary=True)).status == 200
         assert [wire.statuses() for wire in wires[:stay]] == [[200]] * stay
         statistics = lanes.served.statistics
-        assert statistics.success.count == 1 + 4 * stay
-        assert statistics.fail.count == 4 * (1 - stay)
+        assert statistics.success.count == 1 + (4 - early) * stay
+        assert statistics.fail.count == (4 - early) * (1 - stay)
         assert lanes.trouble == []
 
 

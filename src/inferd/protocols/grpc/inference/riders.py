@@ -54,6 +54,8 @@ class InferRiders:
             request.id or request.parameters or request.outputs or request.timeout_us
         ):
             raise ValueError
+        if (request.model_name, request.model_version) != model_named(body):
+            raise ValueError  # a field that is there twice counts as it is last
         (tensor,), spec = request.inputs, self._spec
         if (tensor.name, tensor.datatype) != (spec.name, spec.datatype) or (
             tensor.array.shape != (1, *spec.shape[1:])
