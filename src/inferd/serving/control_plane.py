@@ -5,6 +5,8 @@ import logging
 
 from inferd.config.server import ServerConfig
 from inferd.errors import InferdError, ModelUnavailable
+from inferd.observability.log_settings import LogSettings
+from inferd.observability.logging import log_settings, set_log_settings
 from inferd.repository.model_config import decode_model_config
 from inferd.repository.source import ModelSource
 from inferd.serving.model_manager import ModelManager
@@ -80,6 +82,16 @@ class ControlPlane:
         if version:
             return [served]
         return [model for model in self._manager.served_models() if model.name == name]
+
+    # -- what is told of the server ------------------------------------------------------------
+
+    def log_settings(self) -> LogSettings:
+        """Which severities are logged."""
+        return log_settings()
+
+    def set_log_settings(self, settings: LogSettings) -> None:
+        """Log others from now on."""
+        set_log_settings(settings)
 
     # -- life ----------------------------------------------------------------------------------
 

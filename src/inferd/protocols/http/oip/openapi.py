@@ -134,6 +134,18 @@ OIP_SCHEMAS: dict[str, Any] = {
             }
         },
     },
+    "LogSettings": {
+        "type": "object",
+        "properties": {
+            "log_file": {"type": "string", "readOnly": True},
+            "log_info": {"type": "boolean"},
+            "log_warning": {"type": "boolean"},
+            "log_error": {"type": "boolean"},
+            "log_verbose_level": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+            "log_format": {"enum": ["ISO8601"]},
+        },
+        "additionalProperties": False,
+    },
     "Ready": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
     "Object": {"type": "object"},
 }
@@ -165,7 +177,7 @@ def oip_paths() -> dict[str, Any]:
         ):
             paths[base + path] = {"get": _operation(tag, summary, schema, names, errors)}
     paths["/v2/models/stats"] = {"get": _operation("Statistics", "All models", "Object")}
-    paths |= _repository_paths()
+    paths |= _repository_paths() | _settings_paths()
     paths["/metrics"] = {"get": _text("Metrics in Prometheus' format", "text/plain")}
     return paths
 
@@ -190,6 +202,18 @@ def _repository_paths() -> dict[str, Any]:
         f"{base}/load": {"post": changes["load"]},
         f"{base}/unload": {"post": changes["unload"]},
     }
+
+
+def _settings_paths() -> dict[str, Any]:
+    return {
+        "/v2/logging": {
+            "get": _operation("Settings", "Which severities are logged", "LogSettings"),
+            "post": _operation(
+                "Settings", "Log others from now on", "LogSettings", (), (400, 501),
+                body="LogSettings",
+            ),
+        },
+    }  # fmt: skip
 
 
 def _infer(where: str, names: list[str]) -> dict[str, Any]:

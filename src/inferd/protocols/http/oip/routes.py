@@ -1,5 +1,5 @@
 """Everything of the Open Inference Protocol but inference, as ordinary ASGI routes: health,
-metadata, configuration, statistics, repository. Routes only translate; the planes answer.
+metadata, configuration, statistics, repository, settings. Routes only translate; the planes answer.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.depth import check_depth
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
@@ -57,6 +58,7 @@ class OipRoutes:
             "/v2/health/live": self.live,
             "/v2/health/ready": self.ready,
             "/v2/models/stats": self.statistics,
+            "/v2/logging": self.log_settings,
         }
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             gets[prefix] = self.model
@@ -70,6 +72,7 @@ class OipRoutes:
             "/v2/repository/{repository}/index": self.named_repository,
             "/v2/repository/{repository}/models/{model}/load": self.named_repository,
             "/v2/repository/{repository}/models/{model}/unload": self.named_repository,
+            "/v2/logging": self.set_log_settings,
         }
         return [
             *[Route(path, _translating(e), methods=["GET"]) for path, e in gets.items()],
@@ -134,6 +137,19 @@ class OipRoutes:
     async def named_repository(self, request: Request) -> Response:
         """Triton's paths with a repository name."""
         raise no_repository_name()
+
+    # -- settings ------------------------------------------------------------------------------
+
+    async def log_settings(self, request: Request) -> Response:
+        """Which severities are logged."""
+        return json_response(log_settings(self._control.log_settings()))
+
+    async def set_log_settings(self, request: Request) -> Response:
+        """Log others from now on; all settings are the answer."""
+        wire = await _body(request, dict)
+        changed = changed_log_settings(self._control.log_settings(), wire)
+        self._control.set_log_settings(changed)
+        return json_response(log_settings(changed))
 
 
 def _translating(endpoint: Endpoint) -> Endpoint:
