@@ -161,7 +161,7 @@ class FakeInstance:
 
 
 class FakeTraceSink:
-    """A TraceSink that keeps what it is given, and with what it was kept apart or not."""
+    """A TraceSink that keeps what it is given."""
 
     name = "here"
 

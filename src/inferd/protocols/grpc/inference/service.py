@@ -21,6 +21,7 @@ from inferd.protocols.oip.repository import (
     no_repository_name,
 )
 from inferd.protocols.oip.statistics import statistics
+from inferd.protocols.oip.trace_settings import trace_changes, trace_settings
 from inferd.protocols.pb.messages import Message, message_class
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
@@ -32,7 +33,6 @@ MODEL_INFER = f"/{SERVICE}/ModelInfer"
 NOT_OFFERED = (
     "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
     "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
-    "TraceSetting",
 )  # fmt: skip
 """Triton's calls that are known, and answered by saying so."""
 
@@ -57,6 +57,7 @@ class InferenceService:
             "RepositoryIndex": self.index,
             "RepositoryModelLoad": self.load,
             "RepositoryModelUnload": self.unload,
+            "TraceSetting": self.trace_setting,
             "LogSettings": self.log_settings,
         }
         return (
@@ -142,6 +143,17 @@ class InferenceService:
         return _class("RepositoryModelUnloadResponse")()
 
     # -- settings ------------------------------------------------------------------------------
+
+    async def trace_setting(self, request: Message, context: CallContext) -> Message:
+        """Which requests are traced, of a model or of all; all settings are the answer."""
+        name = request.model_name
+        tracing = self._control.tracing(name)
+        wire = {setting: list(value.value) for setting, value in request.settings.items()}
+        tracing.change(trace_changes(wire, tracing.file), name)
+        answer = _class("TraceSettingResponse")()
+        for setting, values in trace_settings(tracing.settings(name), tracing.file).items():
+            answer.settings[setting].value.extend(values)
+        return answer
 
     async def log_settings(self, request: Message, context: CallContext) -> Message:
         """Which severities are logged, from now on; all settings are the answer."""

@@ -14,6 +14,9 @@ _TENSOR_NAME = {"type": "string"}
 _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _DATATYPE = {"type": "string", "enum": list(DATATYPES)}
 
+_TRACE_LEVEL = {"type": "string", "enum": ["OFF", "TIMESTAMPS"]}
+_TRACE_VALUE = {"type": ["string", "null"]}
+
 OIP_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
@@ -134,6 +137,25 @@ OIP_SCHEMAS: dict[str, Any] = {
             }
         },
     },
+    "TraceSettings": {
+        "type": "object",
+        "description": "Settings of the server's, or of a model's own; null takes one back.",
+        "properties": {
+            "trace_level": {
+                "anyOf": [
+                    {"type": "array", "items": _TRACE_LEVEL},
+                    _TRACE_LEVEL,
+                    {"type": "null"},
+                ]
+            },
+            "trace_rate": _TRACE_VALUE,
+            "trace_count": _TRACE_VALUE,
+            "log_frequency": _TRACE_VALUE,
+            "trace_file": _TRACE_VALUE,
+            "trace_mode": _TRACE_VALUE,
+        },
+        "additionalProperties": False,
+    },
     "LogSettings": {
         "type": "object",
         "properties": {
@@ -205,15 +227,23 @@ def _repository_paths() -> dict[str, Any]:
 
 
 def _settings_paths() -> dict[str, Any]:
-    return {
-        "/v2/logging": {
-            "get": _operation("Settings", "Which severities are logged", "LogSettings"),
+    paths: dict[str, Any] = {}
+    for path, schema, told, change, errors in (
+        ("/v2/logging", "LogSettings", "Which severities are logged", "Log others", ()),
+        ("/v2/trace/setting", "TraceSettings", "Which requests are traced", "Trace others", ()),
+        (
+            "/v2/models/{model}/trace/setting", "TraceSettings",
+            "Which requests of the model are traced", "Trace others of the model", (404, 503),
+        ),
+    ):  # fmt: skip
+        names = ["model"] if "{model}" in path else []
+        paths[path] = {
+            "get": _operation("Settings", told, schema, names, errors and (400, *errors)),
             "post": _operation(
-                "Settings", "Log others from now on", "LogSettings", (), (400, 501),
-                body="LogSettings",
+                "Settings", f"{change} from now on", schema, names, (400, *errors, 501), body=schema
             ),
-        },
-    }  # fmt: skip
+        }
+    return paths
 
 
 def _infer(where: str, names: list[str]) -> dict[str, Any]:
