@@ -345,15 +345,14 @@ class DynamicBatcher:
                 result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
             )  # fmt: skip
             if self.trace.on:
-                self._trace(batch, result, split_start_ns, end_ns)
+                self._trace(batch, result, end_ns)
             self._answer(batch, parts, end_ns)
         self.look()
         self._rest()
 
-    def _trace(self, batch: Batch, result: BatchResult, split_start_ns: int, end_ns: int) -> None:
+    def _trace(self, batch: Batch, result: BatchResult, end_ns: int) -> None:
         inputs_ns = batch.start_ns + result.input_ns
-        outputs_ns = min(inputs_ns + result.infer_ns, split_start_ns)
-        compute = Compute(batch.start_ns, inputs_ns, outputs_ns, end_ns)
+        compute = Compute(batch.start_ns, inputs_ns, inputs_ns + result.infer_ns, end_ns)
         for item in batch.items:
             if item.stage is not DONE:
                 self._trace_one(item, end_ns, compute)

@@ -227,7 +227,7 @@ class ServedModel:
 
     @property
     def traced(self) -> bool:
-        """Whether requests are traced, which only those are that wait by themselves."""
+        """Whether requests are traced, for which each has to go its way by itself."""
         return self.batcher.trace.on
 
     def trace_to(self, trace: ModelTrace) -> None:
