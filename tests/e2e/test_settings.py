@@ -122,6 +122,17 @@ ANSWERED = (
 )  # fmt: skip
 
 
+TWICE = """
+import inferd
+
+class Twice(inferd.Model):
+    def predict(self, x: float) -> float:
+        if x < 0:
+            raise inferd.InvalidRequest("below 0")
+        return 2 * x
+"""
+
+
 @pytest.fixture
 def traced(folder: Path, tmp_path: Path) -> Iterator[tuple[RunningServer, Path]]:
     """A server that may trace, and where."""
@@ -247,6 +258,22 @@ def test_every_so_many_traces_make_a_file_until_the_count_is_used_up(
     server.stop()
     assert [number for _, number, _ in traces(path.with_name("traces.json.1"))] == ["2"]
     assert not path.exists()
+
+
+def test_a_model_in_a_worker_is_traced(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(TWICE)
+    path = tmp_path / "traces.json"
+    app = f"twice={tmp_path / 'app.py'}"
+    server = RunningServer(tmp_path / "server.log", app, "--trace-file", path)
+    try:
+        on = {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"}
+        answers = [server.post("/v2/models/twice/trace/setting", on)]
+        answers += [server.post("/models/twice", {"x": x}) for x in (2.0, -1.0, "no number")]
+        assert [answer.status for answer in answers] == [200, 200, 400, 400]
+    finally:
+        server.stop()
+    failed = ("REQUEST_START", "QUEUE_START", "REQUEST_END")
+    assert traces(path) == [("twice", "", ANSWERED), ("twice", "", failed)]
 
 
 def test_a_file_for_traces_that_cannot_be_written_is_said_at_start(folder: Path) -> None:
