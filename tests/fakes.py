@@ -13,6 +13,7 @@ from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
+from inferd.observability.tracing import Trace
 from inferd.types.tensor import Array
 
 T = TypeVar("T")
@@ -157,6 +158,28 @@ class FakeInstance:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeTraceSink:
+    """A TraceSink that keeps what it is given."""
+
+    name = "here"
+
+    def __init__(self) -> None:
+        self.written: list[tuple[list[Trace], bool]] = []
+
+    def write(self, traces: list[Trace], apart: bool) -> None:
+        self.written.append((traces, apart))
+
+    @property
+    def traces(self) -> list[Trace]:
+        """All of them."""
+        return [trace for traces, _ in self.written for trace in traces]
+
+    @property
+    def ids(self) -> list[tuple[list[int], bool]]:
+        """Their numbers, as they were written."""
+        return [([trace.id for trace in traces], apart) for traces, apart in self.written]
 
 
 class FakeTransport(asyncio.Transport):

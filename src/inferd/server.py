@@ -21,6 +21,8 @@ from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
+from inferd.observability.trace_file import TraceFile
+from inferd.observability.tracing import Tracing
 from inferd.processes.heap import keep_freed_memory, trim_memory
 from inferd.protocols.grpc.infer_call import InferRoute as GrpcInferRoute
 from inferd.protocols.grpc.inference.service import MODEL_INFER
@@ -95,9 +97,11 @@ class Server:
         engine = dict(config.engine)
         if config.threads:
             engine["threads"] = config.threads
+        self._traces = _trace_file(config)
         self.manager = ModelManager(
-            paths, cores, config.model_load_thread_count, engine, progress, config.trust
-        )
+            paths, cores, config.model_load_thread_count, engine, progress, config.trust,
+            Tracing(self._traces),
+        )  # fmt: skip
         self.data = DataPlane(self.manager, config.strict_readiness)
         self.control = ControlPlane(self.manager, config)
         most = config.http_max_input_size
@@ -163,6 +167,9 @@ class Server:
             await self.listener.stop()
             if self.grpc is not None:
                 await self.grpc.stop()
+            if self._traces is not None:
+                self.manager.tracing.flush()
+                await asyncio.to_thread(self._traces.close)
 
     async def _load_models(self) -> bool:
         """Load what should be served at start; False when told to stop before that is done."""
@@ -286,6 +293,19 @@ def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigEr
         f"--{option} (0 takes a free one){without}",
         field=field,
     )
+
+
+def _trace_file(config: ServerConfig) -> TraceFile | None:
+    """Raises ConfigError for one that has no folder."""
+    if not config.trace_file:
+        return None
+    path = Path(config.trace_file)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(
+            f"cannot write traces to {path}: expected a file in a folder that exists",
+            field="trace_file",
+        )
+    return TraceFile(path)
 
 
 def _tls(config: ServerConfig) -> ServerTls | None:

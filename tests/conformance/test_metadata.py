@@ -25,7 +25,7 @@ def test_server_metadata_names_the_server_and_its_extensions(client: Client) -> 
     assert metadata["version"] == version("inferd")
     assert {
         "classification", "model_repository", "schedule_policy", "model_configuration",
-        "binary_tensor_data", "parameters", "statistics",
+        "binary_tensor_data", "parameters", "statistics", "trace", "logging",
     } <= set(metadata["extensions"])  # fmt: skip
 
 

@@ -6,7 +6,13 @@ from datetime import datetime
 
 import pytest
 
-from inferd.observability.logging import JsonFormatter, TextFormatter, configure_logging
+from inferd.observability.logging import (
+    JsonFormatter,
+    TextFormatter,
+    configure_logging,
+    log_settings,
+    set_log_settings,
+)
 
 logger = logging.getLogger("inferd.test_logging")
 
@@ -26,10 +32,11 @@ class UnprintableError(Exception):
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     root, ours = logging.getLogger(), logging.getLogger("inferd")
-    before = (list(root.handlers), ours.level)
+    before, settings = (list(root.handlers), ours.level), log_settings()
     yield io.StringIO()
     for handler in [h for h in root.handlers if h not in before[0]]:
         root.removeHandler(handler)
+    set_log_settings(settings)
     ours.setLevel(before[1])
 
 

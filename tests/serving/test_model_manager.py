@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backends.onnx_models import add, write
-from fakes import on_loop
+from fakes import FakeTraceSink, on_loop
 from inferd.config.model import All, Latest, ModelConfig, ModelVersionPolicy, Specific
 from inferd.errors import (
     ConfigError,
@@ -13,7 +13,8 @@ from inferd.errors import (
     ModelNotFound,
     ModelUnavailable,
 )
-from inferd.serving.model_manager import intra_op_threads
+from inferd.observability.tracing import Tracing
+from inferd.serving.model_manager import ModelManager, intra_op_threads
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelReadyState, ModelStatus
@@ -296,3 +297,23 @@ async def test_load_and_unload_of_an_unknown_model(tmp_path: Path) -> None:
 )
 def test_instances_share_the_cores(cores: int, instances: int, threads: int) -> None:
     assert intra_op_threads(cores, instances) == threads
+
+
+# -- traces ---------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_a_model_stays_traced_when_it_is_loaded_again(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    sink = FakeTraceSink()
+    async with Managed(tmp_path) as managed:
+        manager = managed.manager = ModelManager((tmp_path,), 1, 2, tracing=Tracing(sink))
+        await managed.apply()
+        manager.tracing.change({"timestamps": True, "rate": 1})
+        await managed.ask()
+        write(tmp_path, "m", add(2))
+        (tmp_path / "m" / "1" / "more").write_text("the folder looks different")
+        await managed.apply()
+        assert await managed.ask() == 2
+        manager.tracing.flush()
+        assert [(trace.model, trace.version) for trace in sink.traces] == [("m", 1)] * 2

@@ -19,6 +19,7 @@ from inferd.batching.policy import BatchPolicy, CloseReason, Wait
 from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest, RequestGroup, RequestQueue
 from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
 from inferd.observability.statistics import FailureReason, ModelStatistics
+from inferd.observability.tracing import NOT_TRACED, Compute
 from inferd.types.inference import InferenceResponse
 from inferd.types.tensor import Array, Tensor, TensorSpec
 
@@ -110,6 +111,8 @@ class DynamicBatcher:
         """Batches handed to the runner and not back yet."""
         self.in_flight = 0
         """Requests accepted and not ended."""
+        self.trace = NOT_TRACED
+        """Whether requests are traced, and who is told of them."""
         self._outputs = outputs
         self._all_outputs = range(len(outputs))
         self._runner = runner
@@ -341,9 +344,22 @@ class DynamicBatcher:
                 sum([item.riders for item in batch.items]), batch.rows, result.input_ns,
                 result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
             )  # fmt: skip
+            if self.trace.on:
+                self._trace(batch, result, end_ns)
             self._answer(batch, parts, end_ns)
         self.look()
         self._rest()
+
+    def _trace(self, batch: Batch, result: BatchResult, end_ns: int) -> None:
+        inputs_ns = batch.start_ns + result.input_ns
+        compute = Compute(batch.start_ns, inputs_ns, inputs_ns + result.infer_ns, end_ns)
+        for item in batch.items:
+            if item.stage is not DONE:
+                self._trace_one(item, end_ns, compute)
+
+    def _trace_one(self, item: QueuedRequest, end_ns: int, compute: Compute | None = None) -> None:
+        if item.riders == 1:  # others came before anything was traced
+            self.trace.ended(int(self._version), item.request.id, item.arrival_ns, end_ns, compute)
 
     def _part(self, item: QueuedRequest, arrays: list[Array]) -> None:
         if item.stage is not DONE and item.on_part is not None:
@@ -412,8 +428,11 @@ class DynamicBatcher:
         self.in_flight -= item.riders
         # Riders who are told of a failure are counted as they come again.
         if reason is not None and (item.riders == 1 or result is None):
+            end_ns = _clock_ns()
             for _ in range(item.riders):
-                self._statistics.failed(reason, _clock_ns() - item.arrival_ns)
+                self._statistics.failed(reason, end_ns - item.arrival_ns)
+            if self.trace.on:
+                self._trace_one(item, end_ns)
         if item.timers is not None:
             for cancel in item.timers:
                 cancel()

@@ -159,6 +159,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         "text"
     )
     log_level: Annotated[LogLevel, Meta(description="Least severity that is logged.")] = "info"
+    trace_file: Annotated[
+        str | None,
+        Meta(
+            description="File for traces of requests, which the API switches on; none has nothing "
+            "traced."
+        ),
+    ] = None
     engine: Annotated[
         dict[str, Any],
         Meta(description="What is said of every language model's EngineConfig, by field."),

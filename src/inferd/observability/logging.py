@@ -12,12 +12,15 @@ from typing import Any, Final, TextIO
 
 import orjson
 
-LOGGER_NAME: Final = "inferd"
+from inferd.observability.log_settings import LOGGER_NAME, LogSettings, SeverityFilter
 
 # What every record has; the rest of a record is what the caller gave as `extra`.
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message", "asctime", "taskName",
 }  # fmt: skip
+
+# One for the process, as its loggers are.
+_severities: Final = SeverityFilter()
 
 # Control characters become visible, so that no value forges a line or drives a terminal.
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
@@ -39,8 +42,21 @@ def configure_logging(format: str, level: str, stream: TextIO | None = None) -> 
         root.removeHandler(handler)
     handler = _Handler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    handler.addFilter(_severities)
     root.addHandler(handler)
-    logging.getLogger(LOGGER_NAME).setLevel(level.upper())
+    set_log_settings(LogSettings.of_level(level))
+
+
+def log_settings() -> LogSettings:
+    """What is logged now."""
+    return _severities.settings
+
+
+def set_log_settings(settings: LogSettings) -> None:
+    """Switch severities of inferd's own loggers. A process of a worker's or an engine's that runs
+    goes on sending what it was started to send, of which no more is logged than is switched on."""
+    _severities.settings = settings
+    logging.getLogger(LOGGER_NAME).setLevel(settings.least)
 
 
 class TextFormatter(logging.Formatter):

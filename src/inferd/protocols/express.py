@@ -135,7 +135,7 @@ class ExpressLane:
             self._served = served
             self._form = self._form_of(served) if is_plain(served) else None
         form = self._form
-        if form is None or self._plane.draining:
+        if form is None or served.traced or self._plane.draining:
             _walk(waiting)
             return
         riders, rows = [], []

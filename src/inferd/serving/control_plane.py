@@ -5,6 +5,9 @@ import logging
 
 from inferd.config.server import ServerConfig
 from inferd.errors import InferdError, ModelUnavailable
+from inferd.observability.log_settings import LogSettings
+from inferd.observability.logging import log_settings, set_log_settings
+from inferd.observability.tracing import Tracing
 from inferd.repository.model_config import decode_model_config
 from inferd.repository.source import ModelSource
 from inferd.serving.model_manager import ModelManager
@@ -80,6 +83,23 @@ class ControlPlane:
         if version:
             return [served]
         return [model for model in self._manager.served_models() if model.name == name]
+
+    # -- what is told of the server ------------------------------------------------------------
+
+    def log_settings(self) -> LogSettings:
+        """Which severities are logged."""
+        return log_settings()
+
+    def set_log_settings(self, settings: LogSettings) -> None:
+        """Log others from now on."""
+        set_log_settings(settings)
+
+    def tracing(self, name: str = "") -> Tracing:
+        """What is traced, of one model that takes tensors or of all; raises as DataPlane.served
+        does."""
+        if name:
+            self._manager.predictive(name)
+        return self._manager.tracing
 
     # -- life ----------------------------------------------------------------------------------
 

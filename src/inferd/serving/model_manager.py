@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from inferd.backends.registry import LLM, isolated
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
+from inferd.observability.tracing import Tracing
 from inferd.processes.heap import trim_memory
 from inferd.repository.layout import scan
 from inferd.repository.source import ModelSource
@@ -46,6 +47,7 @@ class ModelManager:
         self, paths: tuple[Path, ...], cores: int, load_threads: int,
         engine_options: Mapping[str, object] = MappingProxyType({}),
         progress: LoadProgress | None = None, trust: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -67,6 +69,7 @@ class ModelManager:
         self._retiring: set[asyncio.Task[None]] = set()
         self._asks = Asks(self.predictive)
         self.mounts = Mounts()
+        self.tracing = tracing or Tracing()
 
     # -- look-up, on the path of every request ------------------------------------------------
 
@@ -264,6 +267,8 @@ class ModelManager:
             record.failed_from = origin
             self._load_failed(name, version, record, f"{type(error).__name__}: {error}")
             return False
+        if isinstance(served, ServedModel):
+            served.trace_to(self.tracing.model(name))
         record.served, record.state, record.reason = served, State.READY, ""
         record.loaded_from = origin
         self._wanted.add(name)

@@ -19,6 +19,7 @@ from inferd.batching.queue import OnDone, QueuedRequest
 from inferd.config.model import ModelConfig, ModelDynamicBatching
 from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.observability.statistics import ModelStatistics
+from inferd.observability.tracing import ModelTrace
 from inferd.serving.validation import RequestValidator
 from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -223,6 +224,16 @@ class ServedModel:
     def runs_now(self) -> bool:
         """Whether `run_now` would run one row at this moment."""
         return self._loaded.runners[0].runs_now(1)
+
+    @property
+    def traced(self) -> bool:
+        """Whether requests are traced, for which each has to go its way by itself."""
+        return self.batcher.trace.on
+
+    def trace_to(self, trace: ModelTrace) -> None:
+        """Tell of its requests while they are traced."""
+        for batcher in self._batchers:
+            batcher.trace = trace
 
     @property
     def trouble(self) -> str:

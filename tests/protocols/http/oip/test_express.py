@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from backends.onnx_models import identity, two_outputs, wide
-from fakes import on_loop, turns
+from fakes import FakeTraceSink, on_loop, turns
 from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
+from inferd.observability.tracing import Tracing
 from inferd.types.datatype import DATATYPES
 from protocols.http.harness import Wire, request
 from protocols.http.oip.lanes import Lanes, comparable
@@ -340,3 +341,22 @@ async def test_each_answer_has_the_id_of_its_own_request(tmp_path: Path) -> None
         ids = [wire.answers()[0].headers["x-request-id"] for wire in wires]
         assert ids[:2] == ["id-0", "id-1"]
         assert len(set(ids)) == 4
+
+
+@on_loop
+async def test_requests_of_a_model_that_is_traced_take_the_ordinary_way(tmp_path: Path) -> None:
+    async with Lanes(identity(), tmp_path) as lanes:
+        sink = FakeTraceSink()
+        tracing = Tracing(sink)
+        lanes.served.trace_to(tracing.model("m"))
+        before = await lanes.only(RIDERS["floats"])
+        assert lanes.ordinary == []
+        tracing.change({"timestamps": True, "rate": 2, "count": 2})
+        for answers in await lanes.ask(*[RIDERS["floats"]] * 4):
+            assert [comparable(answer) for answer in answers] == [comparable(before)]
+        assert len(lanes.ordinary) == 4
+        assert not lanes.served.traced  # the count is used up
+        await lanes.only(RIDERS["floats"])
+        assert len(lanes.ordinary) == 4
+        tracing.flush()
+        assert len(sink.traces) == 2

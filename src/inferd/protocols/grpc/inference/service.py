@@ -11,6 +11,7 @@ from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
 from inferd.protocols.grpc.inference.response_codec import Encoded, encode_infer
 from inferd.protocols.grpc.inference.stream import InferStream
 from inferd.protocols.grpc.methods import Buffer, CallContext, Method, Requests
+from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
@@ -20,6 +21,7 @@ from inferd.protocols.oip.repository import (
     no_repository_name,
 )
 from inferd.protocols.oip.statistics import statistics
+from inferd.protocols.oip.trace_settings import trace_changes, trace_settings
 from inferd.protocols.pb.messages import Message, message_class
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
@@ -31,7 +33,6 @@ MODEL_INFER = f"/{SERVICE}/ModelInfer"
 NOT_OFFERED = (
     "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
     "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
-    "TraceSetting", "LogSettings",
 )  # fmt: skip
 """Triton's calls that are known, and answered by saying so."""
 
@@ -56,6 +57,8 @@ class InferenceService:
             "RepositoryIndex": self.index,
             "RepositoryModelLoad": self.load,
             "RepositoryModelUnload": self.unload,
+            "TraceSetting": self.trace_setting,
+            "LogSettings": self.log_settings,
         }
         return (
             Method(MODEL_INFER, "unary", self.infer),
@@ -128,7 +131,7 @@ class InferenceService:
     async def load(self, request: Message, context: CallContext) -> Message:
         """Load a model and wait until it is ready."""
         _check_repository(request)
-        config = load_config(_values(request.parameters))
+        config = load_config(_values(request.parameters, "load parameter"))
         await self._control.load(request.model_name, config)
         return _class("RepositoryModelLoadResponse")()
 
@@ -138,6 +141,29 @@ class InferenceService:
         check_unload(request.parameters)
         await self._control.unload(request.model_name)
         return _class("RepositoryModelUnloadResponse")()
+
+    # -- settings ------------------------------------------------------------------------------
+
+    async def trace_setting(self, request: Message, context: CallContext) -> Message:
+        """Which requests are traced, of a model or of all; all settings are the answer."""
+        name = request.model_name
+        tracing = self._control.tracing(name)
+        wire = {setting: list(value.value) for setting, value in request.settings.items()}
+        tracing.change(trace_changes(wire, tracing.file), name)
+        answer = _class("TraceSettingResponse")()
+        for setting, values in trace_settings(tracing.settings(name), tracing.file).items():
+            answer.settings[setting].value.extend(values)
+        return answer
+
+    async def log_settings(self, request: Message, context: CallContext) -> Message:
+        """Which severities are logged, from now on; all settings are the answer."""
+        wire = _values(request.settings, "log setting")
+        changed = changed_log_settings(self._control.log_settings(), wire)
+        self._control.set_log_settings(changed)
+        answer = _class("LogSettingsResponse")()
+        for name, value in log_settings(changed).items():
+            setattr(answer.settings[name], _LOG_PARAMETER[type(value)], value)
+        return answer
 
 
 def _class(name: str) -> Any:
@@ -153,12 +179,15 @@ def _check_repository(request: Message) -> None:
         raise no_repository_name()
 
 
-def _values(parameters: Message) -> dict[str, Any]:
+_LOG_PARAMETER = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+
+
+def _values(parameters: Message, what: str) -> dict[str, Any]:
     values = {}
     for key, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")
         if choice is None:
-            raise InvalidRequest(f"load parameter '{key}' has no value")
+            raise InvalidRequest(f"{what} '{key}' has no value")
         values[key] = getattr(parameter, choice)
     return values
 

@@ -14,6 +14,9 @@ _TENSOR_NAME = {"type": "string"}
 _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _DATATYPE = {"type": "string", "enum": list(DATATYPES)}
 
+_TRACE_LEVEL = {"type": "string", "enum": ["OFF", "TIMESTAMPS"]}
+_TRACE_VALUE = {"type": ["string", "null"]}
+
 OIP_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
@@ -134,6 +137,37 @@ OIP_SCHEMAS: dict[str, Any] = {
             }
         },
     },
+    "TraceSettings": {
+        "type": "object",
+        "description": "Settings of the server's, or of a model's own; null takes one back.",
+        "properties": {
+            "trace_level": {
+                "anyOf": [
+                    {"type": "array", "items": _TRACE_LEVEL},
+                    _TRACE_LEVEL,
+                    {"type": "null"},
+                ]
+            },
+            "trace_rate": _TRACE_VALUE,
+            "trace_count": _TRACE_VALUE,
+            "log_frequency": _TRACE_VALUE,
+            "trace_file": _TRACE_VALUE,
+            "trace_mode": _TRACE_VALUE,
+        },
+        "additionalProperties": False,
+    },
+    "LogSettings": {
+        "type": "object",
+        "properties": {
+            "log_file": {"type": "string", "readOnly": True},
+            "log_info": {"type": "boolean"},
+            "log_warning": {"type": "boolean"},
+            "log_error": {"type": "boolean"},
+            "log_verbose_level": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+            "log_format": {"enum": ["ISO8601"]},
+        },
+        "additionalProperties": False,
+    },
     "Ready": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
     "Object": {"type": "object"},
 }
@@ -165,7 +199,7 @@ def oip_paths() -> dict[str, Any]:
         ):
             paths[base + path] = {"get": _operation(tag, summary, schema, names, errors)}
     paths["/v2/models/stats"] = {"get": _operation("Statistics", "All models", "Object")}
-    paths |= _repository_paths()
+    paths |= _repository_paths() | _settings_paths()
     paths["/metrics"] = {"get": _text("Metrics in Prometheus' format", "text/plain")}
     return paths
 
@@ -190,6 +224,26 @@ def _repository_paths() -> dict[str, Any]:
         f"{base}/load": {"post": changes["load"]},
         f"{base}/unload": {"post": changes["unload"]},
     }
+
+
+def _settings_paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for path, schema, told, change, errors in (
+        ("/v2/logging", "LogSettings", "Which severities are logged", "Log others", ()),
+        ("/v2/trace/setting", "TraceSettings", "Which requests are traced", "Trace others", ()),
+        (
+            "/v2/models/{model}/trace/setting", "TraceSettings",
+            "Which requests of the model are traced", "Trace others of the model", (404, 503),
+        ),
+    ):  # fmt: skip
+        names = ["model"] if "{model}" in path else []
+        paths[path] = {
+            "get": _operation("Settings", told, schema, names, errors and (400, *errors)),
+            "post": _operation(
+                "Settings", f"{change} from now on", schema, names, (400, *errors, 501), body=schema
+            ),
+        }
+    return paths
 
 
 def _infer(where: str, names: list[str]) -> dict[str, Any]:

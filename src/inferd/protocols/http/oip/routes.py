@@ -1,5 +1,5 @@
 """Everything of the Open Inference Protocol but inference, as ordinary ASGI routes: health,
-metadata, configuration, statistics, repository. Routes only translate; the planes answer.
+metadata, configuration, statistics, repository, settings. Routes only translate; the planes answer.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.depth import check_depth
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
+from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
@@ -23,6 +24,7 @@ from inferd.protocols.oip.repository import (
     no_repository_name,
 )
 from inferd.protocols.oip.statistics import statistics
+from inferd.protocols.oip.trace_settings import as_lists, trace_changes, trace_settings
 from inferd.schemas.oip import LoadRequest, RepositoryIndexRequest, UnloadRequest
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
@@ -57,6 +59,9 @@ class OipRoutes:
             "/v2/health/live": self.live,
             "/v2/health/ready": self.ready,
             "/v2/models/stats": self.statistics,
+            "/v2/logging": self.log_settings,
+            "/v2/trace/setting": self.trace_settings,
+            "/v2/models/{model}/trace/setting": self.trace_settings,
         }
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             gets[prefix] = self.model
@@ -70,6 +75,9 @@ class OipRoutes:
             "/v2/repository/{repository}/index": self.named_repository,
             "/v2/repository/{repository}/models/{model}/load": self.named_repository,
             "/v2/repository/{repository}/models/{model}/unload": self.named_repository,
+            "/v2/logging": self.set_log_settings,
+            "/v2/trace/setting": self.change_trace,
+            "/v2/models/{model}/trace/setting": self.change_trace,
         }
         return [
             *[Route(path, _translating(e), methods=["GET"]) for path, e in gets.items()],
@@ -134,6 +142,36 @@ class OipRoutes:
     async def named_repository(self, request: Request) -> Response:
         """Triton's paths with a repository name."""
         raise no_repository_name()
+
+    # -- settings ------------------------------------------------------------------------------
+
+    async def trace_settings(self, request: Request) -> Response:
+        """Which requests are traced, of a model or of all."""
+        name, _ = _model(request)
+        tracing = self._control.tracing(name)
+        settings = trace_settings(tracing.settings(name), tracing.file)
+        return json_response(
+            {key: values if key == "trace_level" else values[0] for key, values in settings.items()}
+        )
+
+    async def change_trace(self, request: Request) -> Response:
+        """Trace others from now on; all settings are the answer."""
+        name, _ = _model(request)
+        tracing = self._control.tracing(name)
+        wire = as_lists(await _body(request, dict))
+        tracing.change(trace_changes(wire, tracing.file), name)
+        return await self.trace_settings(request)
+
+    async def log_settings(self, request: Request) -> Response:
+        """Which severities are logged."""
+        return json_response(log_settings(self._control.log_settings()))
+
+    async def set_log_settings(self, request: Request) -> Response:
+        """Log others from now on; all settings are the answer."""
+        wire = await _body(request, dict)
+        changed = changed_log_settings(self._control.log_settings(), wire)
+        self._control.set_log_settings(changed)
+        return json_response(log_settings(changed))
 
 
 def _translating(endpoint: Endpoint) -> Endpoint:
