@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import gzip
 import zlib
 from collections.abc import Callable
@@ -324,6 +325,19 @@ async def test_a_reset_of_the_clients_cancels_the_call() -> None:
         await made.until(made.calls.cancelled.is_set)
         assert made.router.calls == {(f"/{SERVICE}/{name}", "CANCELLED"): 1}
         assert made.outcome() == ([], [])
+
+
+@on_uvloop
+async def test_nobody_complains_of_a_wrong_message_whose_client_has_left() -> None:
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    made = Served()
+    made.send(compressed(b"not gzip", grpc_encoding=b"gzip") + rst_stream(1, CANCEL))
+    await loop.shutdown_default_executor()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
 
 
 @on_uvloop

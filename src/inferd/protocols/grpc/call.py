@@ -120,14 +120,14 @@ class UnaryCall:
 
     def _on_thread(self, message: Message) -> None:
         def done(future: "asyncio.Future[bytes]") -> None:
-            if self.over:
-                return
+            # Asked for also when the client has left: asyncio complains of errors that nobody sees.
             try:
                 plain = future.result()
             except InferdError as error:
                 self.fail(error)
             else:
-                self.begin(plain)
+                if not self.over:
+                    self.begin(plain)
 
         most = self.router.max_message_bytes
         work = asyncio.get_running_loop().run_in_executor(

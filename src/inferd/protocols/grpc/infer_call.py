@@ -110,10 +110,10 @@ class InferCall(UnaryCall):
             self._item.cancel()
 
     def _decoded(self, future: "asyncio.Future[Decoded]") -> None:
-        if self.over:
-            return
         try:
-            self._submit(future.result())
+            decoded = future.result()  # also when the client has left: see UnaryCall._on_thread
+            if not self.over:
+                self._submit(decoded)
         except InferdError as error:
             self.fail(error)
         except Exception as error:
