@@ -34,6 +34,11 @@ class Calls:
             Method(f"/{SERVICE}/Count", "server_stream", self.count),
             Method(f"/{SERVICE}/EchoEach", "bidi", self.echo_each),
             Method(f"/{SERVICE}/FailLater", "bidi", self.fail_later),
+            Method(f"/{SERVICE}/Metadata", "unary", self.tell_metadata),
+            Method(f"/{SERVICE}/CountThenFail", "server_stream", self.count_then_fail),
+            Method(f"/{SERVICE}/Total", "bidi", self.total),
+            Method(f"/{SERVICE}/Early", "bidi", self.early),
+            Method(f"/{SERVICE}/FailEarly", "bidi", self.fail_early),
         )
 
     async def echo(self, data: Any, context: CallContext) -> bytes:
@@ -86,6 +91,36 @@ class Calls:
         async for data in requests:
             yield bytes(data)
             raise InvalidRequest("one is enough: 100 % ☃")
+
+    async def tell_metadata(self, data: Any, context: CallContext) -> bytes:
+        """What the client has sent beside its message, and whether it waits for ever."""
+        own = {name: value for name, value in context.metadata.items() if name[:2] == b"x-"}
+        return repr((sorted(own.items()), context.deadline_ns > 0)).encode()
+
+    async def count_then_fail(
+        self, requests: Requests, context: CallContext
+    ) -> AsyncGenerator[bytes, None]:
+        async for answer in self.count(requests, context):
+            yield answer
+        context.set_trailing(b"x-data-bin", bytes(range(256)))
+        raise InvalidRequest("that was all")
+
+    async def total(self, requests: Requests, context: CallContext) -> AsyncGenerator[bytes, None]:
+        """One answer, once the client has sent all."""
+        sizes = [len(data) async for data in requests]
+        context.set_trailing(b"x-count", b"%d" % len(sizes))
+        yield b"%d" % sum(sizes)
+
+    async def early(self, requests: Requests, context: CallContext) -> AsyncGenerator[bytes, None]:
+        """Answers and ends, whatever the client still sends."""
+        yield b"enough"
+
+    async def fail_early(
+        self, requests: Requests, context: CallContext
+    ) -> AsyncGenerator[bytes, None]:
+        if context is not None:
+            raise ModelNotFound("at once")
+        yield b"so that it is a generator"
 
 
 class Served:

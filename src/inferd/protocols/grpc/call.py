@@ -126,6 +126,7 @@ class UnaryCall:
 
         def done(future: "asyncio.Future[T]") -> None:
             try:
+                # Asked for also when the client has left: asyncio complains of what nobody sees.
                 found = future.result()
                 if not self.over:
                     then(found)

@@ -55,12 +55,13 @@ class CallHead:
         self.accepts = fields.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
         self.request_id = fields.get(REQUEST_ID)
         self.timeout_ns = 0
+        """0 is none; a client that gives no time at all gets one that has passed."""
         self.refusal: InferdError | None = None
         """Why there will be no call."""
         try:
             timeout = fields.get(b"grpc-timeout")
             if timeout is not None:
-                self.timeout_ns = timeout_ns(timeout)
+                self.timeout_ns = max(1, timeout_ns(timeout))
             if self.encoding not in ENCODINGS:
                 raise Unsupported(
                     f"grpc-encoding '{self.encoding}' is not supported; use gzip or deflate"
