@@ -22,9 +22,9 @@ def start(tmp_path: Path, repository: Repository) -> Iterator[Start]:
     """Start a server on the repository; `wait=False` does not wait until it is ready."""
     started: list[ServerProcess] = []
 
-    def start_one(*arguments: Any, wait: bool = True, port: int = 0) -> ServerProcess:
+    def start_one(*arguments: Any, wait: bool = True, **ports: Any) -> ServerProcess:
         log = tmp_path / f"server-{len(started)}.log"
-        server = ServerProcess(log, repository.root, *arguments, port=port)
+        server = ServerProcess(log, repository.root, *arguments, **ports)
         started.append(server)
         return server.wait_ready() if wait else server
 

@@ -77,14 +77,16 @@ def environment() -> dict[str, str]:
 class ServerProcess:
     """One server; its log goes to a file, to be shown when something fails."""
 
-    def __init__(self, log: Path, *arguments: str | Path, port: int = 0) -> None:
+    def __init__(
+        self, log: Path, *arguments: str | Path, port: int = 0, grpc_port: int | None = 0
+    ) -> None:
         self.port = port or free_port()
         self.log = log
+        if grpc_port is not None:
+            arguments = "--grpc-port", str(grpc_port), *arguments
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                command(
-                    "serve", *arguments, "--http-port", str(self.port), "--grpc-port", "0"
-                ),
+                command("serve", *arguments, "--http-port", str(self.port)),
                 env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
 

@@ -14,10 +14,10 @@ def listens(port: int) -> bool:
 
 def test_grpc_has_the_port_behind_https(repository: Repository, start: Start) -> None:
     repository.add("m", constant(1))
-    server = start()
+    server = start(grpc_port=None)
     assert f"grpc:     127.0.0.1:{server.port + 1}\n" in server.log_text()
     assert listens(server.port + 1)
-    busy = start("--grpc-port", str(server.port + 1), wait=False)
+    busy = start(grpc_port=server.port + 1, wait=False)
     assert busy.wait(20) == 2
     said = busy.log_text()
     assert f"grpc_port: cannot listen on 127.0.0.1:{server.port + 1}: " in said
@@ -30,7 +30,7 @@ def test_grpc_has_the_port_behind_https(repository: Repository, start: Start) ->
 def test_grpc_has_the_port_that_is_said(repository: Repository, start: Start) -> None:
     repository.add("m", constant(1))
     chosen = free_port()
-    server = start("--grpc-port", str(chosen))
+    server = start(grpc_port=chosen)
     assert f"grpc:     127.0.0.1:{chosen}\n" in server.log_text()
     assert listens(chosen)
     assert not listens(server.port + 1)

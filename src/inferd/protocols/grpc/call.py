@@ -27,8 +27,8 @@ from inferd.protocols.grpc.framing import (
 )
 from inferd.protocols.grpc.head import OK, CallHead, answer_head, error_block, trailers
 from inferd.protocols.grpc.status import status_of
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
+from inferd.protocols.request_id import request_id
 
 if TYPE_CHECKING:
     from inferd.protocols.grpc.router import GrpcRouter

@@ -35,9 +35,9 @@ from inferd.protocols.grpc.head import (
 )
 from inferd.protocols.grpc.methods import Method
 from inferd.protocols.grpc.status import status_of
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.stream import Http2Stream
 from inferd.protocols.pb.messages import parsed
+from inferd.protocols.request_id import request_id
 
 if TYPE_CHECKING:
     from inferd.protocols.grpc.router import GrpcRouter

@@ -11,10 +11,10 @@ from inferd.protocols.grpc.head import CallHead, error_block, http_refusal
 from inferd.protocols.grpc.intake import Intake
 from inferd.protocols.grpc.methods import Method
 from inferd.protocols.grpc.status import NAMES, Status, status_of
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http2.connection import Http2Connection
 from inferd.protocols.http2.headers import Fields
 from inferd.protocols.http2.stream import NOBODY, Http2Stream, StreamSink
+from inferd.protocols.request_id import request_id
 
 _log = logging.getLogger("inferd.access")
 

@@ -23,8 +23,8 @@ from inferd.protocols.http.openai.routes import PREFIXES, OpenAIRoutes
 from inferd.protocols.http.openapi import openapi_document
 from inferd.protocols.http.origin import CROSS_SITE, cross_site
 from inferd.protocols.http.request import HttpRequest, RequestHead
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http.texts.routes import TextRoutes
+from inferd.protocols.request_id import request_id
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 

@@ -18,7 +18,7 @@ from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.http.connection import BODILESS, HttpConnection
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
-from inferd.protocols.http.request_id import request_id
+from inferd.protocols.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.visits import MountedApp, Visit
 from inferd.types.visit import VisitHead

@@ -7,7 +7,7 @@ from inferd.protocols.express import ExpressLane, Party
 from inferd.protocols.http.compression import answer_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
 from inferd.protocols.http.request import HttpRequest
-from inferd.protocols.http.request_id import request_id
+from inferd.protocols.request_id import request_id
 
 Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange | None]
 """Starts to answer a request for a model's name and version by itself."""

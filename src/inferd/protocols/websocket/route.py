@@ -14,7 +14,7 @@ from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.http.origin import CROSS_SITE, cross_site
 from inferd.protocols.http.request import HttpRequest, RequestHead
-from inferd.protocols.http.request_id import next_request_id
+from inferd.protocols.request_id import next_request_id
 from inferd.serving.data_plane import DataPlane
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
 from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.request import HttpRequest, RequestHead
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http.riders import HttpLane
+from inferd.protocols.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
 

@@ -31,8 +31,8 @@ from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
 from inferd.protocols.http.oip.response_codec import encode_response
 from inferd.protocols.http.oip.riders import OipRiders
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
-from inferd.protocols.http.request_id import request_id
 from inferd.protocols.http.riders import HttpLane
+from inferd.protocols.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
 

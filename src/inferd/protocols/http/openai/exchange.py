@@ -28,7 +28,7 @@ from inferd.protocols.http.openai.offload import offloaded
 from inferd.protocols.http.openai.prompts import runs_code
 from inferd.protocols.http.openai.reply import DONE, Reply
 from inferd.protocols.http.request import Headers, HttpRequest
-from inferd.protocols.http.request_id import next_request_id, request_id
+from inferd.protocols.request_id import next_request_id, request_id
 from inferd.schemas.openai import ChatRequest, CompletionRequest, GenerationFields
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_llm import ServedLLM

@@ -14,10 +14,10 @@ from inferd.protocols.http.openai.endpoint import (
     translating,
 )
 from inferd.protocols.http.openai.offload import offloaded
-from inferd.protocols.http.request_id import next_request_id
 from inferd.protocols.http.texts.classify import classify
 from inferd.protocols.http.texts.embeddings import embed, embedding_answer
 from inferd.protocols.http.texts.rerank import rank, ranking_answer
+from inferd.protocols.request_id import next_request_id
 from inferd.schemas.texts import ClassifyRequest, EmbeddingRequest, RerankRequest
 from inferd.serving.data_plane import DataPlane
 

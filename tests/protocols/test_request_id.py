@@ -1,6 +1,6 @@
 import pytest
 
-from inferd.protocols.http.request_id import MAX_BYTES, next_request_id, request_id
+from inferd.protocols.request_id import MAX_BYTES, next_request_id, request_id
 
 
 @pytest.mark.parametrize("sent", [b"a", b"0f-9_A.b:c/d+e=@", b"x" * MAX_BYTES])
