@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import InferdError, InvalidRequest, RequestTimeout
+from inferd.errors import InferdError, InvalidRequest, Overloaded, RequestTimeout
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.framing import (
@@ -118,6 +118,7 @@ class StreamedCall:
         "_compressed",
         "_frames",
         "_half_closed",
+        "_leaving",
         "_method",
         "_owed",
         "_reader",
@@ -148,12 +149,18 @@ class StreamedCall:
         self._frames: deque[Frame] = deque()
         self._owed = 0
         self._half_closed = False
+        self._leaving = False
         self._wrong: InferdError | None = None
         self._compressed = False
         self._begun = False
         self._arrived = asyncio.Event()
         self._written = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._done)
+        router.streams.add(self)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._router.streams.discard(self)
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -186,6 +193,12 @@ class StreamedCall:
     def writable(self) -> None:
         """See StreamSink."""
         self._written.set()
+
+    def leave(self) -> None:
+        """The server stops: what has come is answered, and more is not waited for."""
+        if not self._half_closed:
+            self._half_closed = self._leaving = True
+            self._arrived.set()
 
     def _ask(self) -> None:
         if self._owed and len(self._frames) < AHEAD:
@@ -226,6 +239,8 @@ class StreamedCall:
                     async with aclosing(answers):
                         async for answer in answers:
                             await self._send(serialized(answer))
+            if self._leaving:
+                raise Overloaded("the server is shutting down")
             self._end(trailers(trailing), 0)
         except InferdError as error:
             self._fail(error, trailing)
