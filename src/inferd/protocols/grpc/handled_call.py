@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import InferdError, InvalidRequest, Overloaded, RequestTimeout
+from inferd.errors import InferdError, Overloaded, RequestTimeout
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.grpc.call import UnaryCall
 from inferd.protocols.grpc.framing import (
@@ -89,7 +89,8 @@ class HandledCall(UnaryCall):
         try:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
-            request = self._parsed(message)
+            kind = self._method.request
+            request: Any = message if kind is None else parsed(kind, message)
             async with asyncio.timeout(_seconds(self.head)):
                 answer = await self._method.handler(request, context)  # type: ignore[misc]
             self.send(serialized(answer), trailing)
@@ -99,14 +100,6 @@ class HandledCall(UnaryCall):
             self.fail(RequestTimeout("the deadline of the call has passed"), trailing)
         except Exception as error:
             self.fail(internal_error(_log, error, self.identity), trailing)
-
-    def _parsed(self, message: Message) -> Any:
-        try:
-            return (
-                message if self._method.request is None else parsed(self._method.request, message)
-            )
-        except InvalidRequest as error:
-            raise Malformed(str(error)) from error
 
 
 class StreamedCall:
