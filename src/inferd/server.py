@@ -256,6 +256,7 @@ class Server:
                     await self.grpc.told()
                 self.data.draining = True
                 await self.manager.drain()
+                self.calls.leave()
                 await self.listener.idle()
                 if self.grpc is not None:
                     await self.grpc.idle()

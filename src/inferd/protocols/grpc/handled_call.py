@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import InferdError, InvalidRequest, RequestCancelled, RequestTimeout
+from inferd.errors import InferdError, Overloaded, RequestCancelled, RequestTimeout
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.grpc.call import OFFLOAD_BYTES, TOO_LATE, UnaryCall
 from inferd.protocols.grpc.framing import (
@@ -100,20 +100,13 @@ class HandledCall(UnaryCall):
         try:
             context = Context(self.head, self.identity, self.deadline_ns)
             trailing = context.trailing
-            request = self._parsed(message)
+            kind = self._method.request
+            request: Any = message if kind is None else parsed(kind, message)
             async with limit:
                 answer = await self._method.handler(request, context)  # type: ignore[misc]
             self.send(serialized(answer), trailing)
         except (Exception, asyncio.CancelledError) as error:
             self.fail(_told(error, limit, self.identity), trailing)
-
-    def _parsed(self, message: Message) -> Any:
-        try:
-            return (
-                message if self._method.request is None else parsed(self._method.request, message)
-            )
-        except InvalidRequest as error:
-            raise Malformed(str(error)) from error
 
 
 class StreamedCall:
@@ -126,6 +119,7 @@ class StreamedCall:
         "_encoding",
         "_frames",
         "_half_closed",
+        "_leaving",
         "_method",
         "_owed",
         "_reader",
@@ -158,6 +152,7 @@ class StreamedCall:
         self._waiting_bytes = 0
         self._owed = 0
         self._half_closed = False
+        self._leaving = False
         self._wrong: InferdError | None = None
         self._compressed = False
         self._encoding = ""
@@ -165,6 +160,11 @@ class StreamedCall:
         self._arrived = asyncio.Event()
         self._written = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._done)
+        router.streams.add(self)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._router.streams.discard(self)
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -199,6 +199,12 @@ class StreamedCall:
     def writable(self) -> None:
         """See StreamSink."""
         self._written.set()
+
+    def leave(self) -> None:
+        """The server stops: what has come is answered, and more is not waited for."""
+        if not self._half_closed:
+            self._half_closed = self._leaving = True
+            self._arrived.set()
 
     def _ask(self) -> None:
         if self._owed and len(self._frames) < AHEAD and self._waiting_bytes < AHEAD_BYTES:
@@ -241,6 +247,8 @@ class StreamedCall:
                     async with aclosing(answers):
                         async for answer in answers:
                             await self._send(serialized(answer))
+            if self._leaving:
+                raise Overloaded("the server is shutting down")
             self._end(trailers(trailing), 0)
         except (Exception, asyncio.CancelledError) as error:
             self._fail(_told(error, limit, self.identity), trailing)

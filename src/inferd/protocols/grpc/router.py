@@ -46,6 +46,8 @@ class GrpcRouter:
         self.max_message_bytes = max_message_bytes
         self.calls: dict[tuple[str, str], int] = {}
         """Calls that have ended, by method and status; those of unknown methods under none."""
+        self.streams: set[StreamedCall] = set()
+        """Calls whose handlers run for as long as their clients like."""
         self._methods = {method.path.encode(): method for method in methods}
         self._direct = {path.encode(): start for path, start in direct.items()}
         self._heads: dict[int, CallHead] = {}
@@ -78,6 +80,11 @@ class GrpcRouter:
         stream.refuse(error_block(head.refusal, identity, {}))
         self._count(head, identity, status_of(head.refusal), time.perf_counter_ns())
         return NOBODY
+
+    def leave(self) -> None:
+        """End streams that clients leave open; what has come on them is answered before."""
+        for call in list(self.streams):
+            call.leave()
 
     def intake(self, connection: Http2Connection) -> Intake:
         """Who of a connection's streams is asked for more."""

@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from inferd.errors import InvalidRequest
+from inferd.protocols.grpc.framing import Malformed
 
 COMPILED = Path(__file__).with_name("messages.binpb")
 """The descriptors of every .proto file here, imports before what imports them (`make proto`)."""
@@ -45,11 +45,11 @@ def message_class(name: str) -> Any:
 
 
 def parsed(kind: Any, data: bytes | bytearray | memoryview) -> Message:
-    """A message from its bytes; raises InvalidRequest."""
+    """A message from its bytes; raises Malformed."""
     try:
         return kind.FromString(bytes(data))
     except DecodeError as error:
-        raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from error
+        raise Malformed(f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def service_names() -> Iterator[str]:
