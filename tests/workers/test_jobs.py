@@ -5,12 +5,13 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from inferd.errors import BackendError
 from inferd.processes.frames import frame
 from inferd.types.tensor import Array
-from inferd.workers.jobs import PARTS_AHEAD, AsyncJobs, SyncJobs
+from inferd.workers.jobs import PARTS_AHEAD, AsyncJobs, SyncJobs, cost_of
 from inferd.workers.memory import create_memory
 from inferd.workers.messages import Done, Event, Loaded, Run, WorkerTerms
 from inferd.workers.runtime import Job, Result
@@ -80,6 +81,14 @@ def test_a_stream_that_is_left_before_it_begins_tells_nothing_but_its_end(memory
     jobs.stop()
     jobs.work()
     assert [type(event) for event in told] == [Done]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cost"),
+    [((), 1), ((0,), 1), ((65_535,), 1), ((65_536,), 2), ((40_000, 40_000), 2), ((10**9,), 32)],
+)
+def test_a_large_part_counts_as_several(sizes: tuple[int, ...], cost: int) -> None:
+    assert cost_of([np.empty(size, np.uint8) for size in sizes]) == cost
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_is_told_to_have_ended(

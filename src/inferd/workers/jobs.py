@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from inferd.errors import BackendError, InferdError, RequestCancelled
+from inferd.types.tensor import Array
 from inferd.workers.desk import Desk
 from inferd.workers.messages import Done, Event, Run
 from inferd.workers.runtime import Result, Runtime
@@ -21,7 +23,15 @@ from inferd.workers.runtime import Result, Runtime
 _log = logging.getLogger("inferd.worker")
 
 PARTS_AHEAD = 32
-"""Parts of a stream that may be on their way before the server has taken any."""
+"""Parts of a stream that may be on their way before the server has taken any..."""
+
+PART_BYTES = 64 * 1024
+"""...if they are no larger than this; a larger one counts as several."""
+
+
+def cost_of(arrays: list[Array]) -> int:
+    """As how many parts one counts; no more than may go out at all."""
+    return min(PARTS_AHEAD, 1 + sum(array.nbytes for array in arrays) // PART_BYTES)
 
 
 class Jobs(Protocol):
@@ -66,13 +76,14 @@ class SyncJobs:
         stream = self._streams.get(job)
         if stream is not None:
             stream.cancelled = True
-            stream.credit.release()
+            stream.credit.release(PARTS_AHEAD)
 
     def took(self, job: int, parts: int) -> None:
         """See Jobs."""
         stream = self._streams.get(job)
         if stream is not None:
-            stream.credit.release(parts)
+            for _ in range(parts):
+                stream.credit.release(stream.costs.popleft())
 
     def stop(self) -> None:
         """See Jobs."""
@@ -97,9 +108,12 @@ class SyncJobs:
         try:
             with contextlib.closing(self._runtime.stream(self._desk.opened(run))) as parts:
                 for arrays in parts:
-                    stream.credit.acquire()
+                    cost = cost_of(arrays)
+                    for _ in range(cost):
+                        stream.credit.acquire()
                     if stream.cancelled:
                         break
+                    stream.costs.append(cost)
                     self._tell(self._desk.part(run, arrays))
         finally:
             del self._streams[run.job]
@@ -107,10 +121,12 @@ class SyncJobs:
 
 
 class _Stream:
-    """A stream that runs or will; `credit` is how many parts may go out."""
+    """A stream that runs or will; `credit` is how many parts may go out, `costs` what those cost
+    that the server has not taken."""
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.costs: deque[int] = deque()
         self.credit = threading.Semaphore(PARTS_AHEAD)
 
 
@@ -124,7 +140,7 @@ class AsyncJobs:
         assert runtime.loop is not None
         self._loop = runtime.loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._credits: dict[int, asyncio.Semaphore] = {}
+        self._credits: dict[int, tuple[asyncio.Semaphore, deque[int]]] = {}
 
     def add(self, run: Run) -> None:
         """See Jobs."""
@@ -158,8 +174,10 @@ class AsyncJobs:
 
     def _credit(self, job: int, parts: int) -> None:
         if job in self._credits:
+            credit, costs = self._credits[job]
             for _ in range(parts):
-                self._credits[job].release()
+                for _ in range(costs.popleft()):
+                    credit.release()
 
     async def _run(self, run: Run) -> None:
         result: Result
@@ -175,11 +193,14 @@ class AsyncJobs:
     async def _ran(self, run: Run) -> Result:
         if not self._runtime.streams or run.method != "predict":
             return await self._runtime.arun(self._desk.opened(run))
-        credit = self._credits[run.job] = asyncio.Semaphore(PARTS_AHEAD)
+        credit, costs = self._credits[run.job] = asyncio.Semaphore(PARTS_AHEAD), deque[int]()
         try:
             async with contextlib.aclosing(self._runtime.astream(self._desk.opened(run))) as parts:
                 async for arrays in parts:
-                    await credit.acquire()
+                    cost = cost_of(arrays)
+                    for _ in range(cost):
+                        await credit.acquire()
+                    costs.append(cost)
                     self._tell(self._desk.part(run, arrays))
         finally:
             del self._credits[run.job]

@@ -91,7 +91,7 @@ class GrpcTalk(Talk):
 
 
 class Errors(logging.Handler):
-    """Whatever is logged as a fault, but for those of the methods, which dislike some they get."""
+    """Faults that are logged, but for those of the methods, which do not like all they get."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

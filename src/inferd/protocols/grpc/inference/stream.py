@@ -27,7 +27,7 @@ from inferd.types.inference import InferenceRequest
 MAX_IN_FLIGHT = 64
 """Requests of one stream that are being answered."""
 
-MAX_WAITING = 8
+MAX_WAITING = 2
 """Answers of one stream that wait for its client, beside one for each request in flight."""
 
 ERRORS_AS_STATUS = b"triton_grpc_error"
