@@ -59,7 +59,7 @@ class LargeEcho(inferd.Model, name="grpc-16mb"):
         return x
 
 
-class Parts(inferd.Model, name="parts"):
+class Parts(inferd.Model, name="parts", max_concurrency=1024):
     """A stream of far more than anybody keeps: 16 KiB, a thousand times."""
 
     async def predict(
