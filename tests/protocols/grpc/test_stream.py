@@ -10,7 +10,7 @@ import pytest
 from fakes import on_loop, turns
 from inferd.errors import BackendError, InvalidRequest, ModelNotFound
 from inferd.protocols.grpc.inference.request_codec import HEAVY_BYTES
-from inferd.protocols.grpc.inference.stream import MAX_IN_FLIGHT, MAX_WAITING
+from inferd.protocols.grpc.inference.stream import MAX_IN_FLIGHT, MAX_WAITING, REQUEST_BYTES
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from protocols.grpc.planes import Streaming
 from protocols.grpc.wire import add_output, add_raw, add_typed, message
@@ -268,6 +268,22 @@ async def test_so_many_requests_of_a_stream_are_in_flight(tmp_path: Path) -> Non
         assert value(await first) == 0
         rest = await stream.rest()
         assert [value(answer) for answer in rest] == list(range(1, MAX_IN_FLIGHT + 10))
+
+
+@on_loop
+async def test_large_requests_of_a_stream_count_as_several(tmp_path: Path) -> None:
+    note = "x" * (15 * REQUEST_BYTES)  # 16 of the 64 that may be in flight
+    async with Streaming(tmp_path, streams=False) as streaming:
+        streaming.lanes.pool.held = True
+        stream = streaming.client.stream(*[ask(n, note=note) for n in range(5)])
+        first = asyncio.ensure_future(stream.next())
+        await until(lambda: streaming.lanes.served.queue_depth() == 4 and stream.read == 5)
+        await turns(50)
+        assert streaming.lanes.served.queue_depth() == 4
+        streaming.lanes.pool.held = False
+        streaming.lanes.served.batcher.look()
+        assert value(await first) == 0
+        assert [value(answer) for answer in await stream.rest()] == [1, 2, 3, 4]
 
 
 @on_loop

@@ -25,7 +25,10 @@ from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest
 
 MAX_IN_FLIGHT = 64
-"""Requests of one stream that are being answered."""
+"""Requests of one stream that are being answered..."""
+
+REQUEST_BYTES = 1 << 20
+"""...if they are smaller than this; a larger one counts as several."""
 
 MAX_WAITING = 2
 """Answers of one stream that wait for its client, beside one for each request in flight."""
@@ -70,14 +73,16 @@ class InferStream:
     async def _read(self, requests: Requests) -> None:
         try:
             async for data in requests:
-                await self._room.acquire()
-                await self._begin(data)
+                cost = min(MAX_IN_FLIGHT, 1 + len(data) // REQUEST_BYTES)
+                for _ in range(cost):
+                    await self._room.acquire()
+                await self._begin(data, cost)
             await asyncio.gather(*self._tasks)
             await self._answers.put(None)
         except Exception as error:
             await self._answers.put(error)
 
-    async def _begin(self, data: Buffer) -> None:
+    async def _begin(self, data: Buffer, cost: int) -> None:
         request = None
         try:
             if is_heavy(data):
@@ -88,21 +93,22 @@ class InferStream:
             request.deadline_ns = self._deadline_ns
             served = self._plane.served(request.model_name, request.model_version)
         except Exception as error:
-            self._spawn(self._in_order(request, error))
+            self._spawn(self._in_order(request, error), cost)
             return
         if served.signature.streams:
-            self._spawn(self._as_it_comes(request, wants_end))
+            self._spawn(self._as_it_comes(request, wants_end), cost)
         else:
-            self._spawn(self._in_order(request, None))
+            self._spawn(self._in_order(request, None), cost)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], cost: int) -> None:
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            for _ in range(cost):
+                self._room.release()
+
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._room.release()
+        task.add_done_callback(done)
 
     # -- answers -------------------------------------------------------------------------------
 
