@@ -88,7 +88,7 @@ def test_streams_of_one_connection() -> None:
     assert greedy.resets(*[headers(n, block) for n in (1, 3, 5)]) == [(5, REFUSED_STREAM)]
 
 
-@pytest.mark.parametrize(("size", "status"), [(1000, b"3"), (1001, b"8")])
+@pytest.mark.parametrize(("size", "status"), [(1000, b"13"), (1001, b"8")])
 def test_the_largest_message(size: int, status: bytes) -> None:
     sender = client(grpc_max_input_size=1000)
     block = request(_path=b"/inference.GRPCInferenceService/ModelInfer")

@@ -129,7 +129,7 @@ def ok(result: Any) -> AnyOperation:
 
 
 def run_cases(operation: AnyOperation, mode: GenerationMode, statuses: Counter[int]) -> None:
-    examples = 40 if "infer" in operation.path else 8
+    examples = 24 if "infer" in operation.path else 5
 
     @settings(
         max_examples=examples,
