@@ -206,7 +206,10 @@ def test_a_wrong_value_is_named_by_its_path(
         (b'{"image": 1, "zzz": 1}', "argument 'zzz' is unknown: The model takes 'image'"),
         (b'{"image": ' + b"[" * 101 + b"]" * 101 + b"}", "nesting depth"),
         (b'{"image": "\\ud800"}', "the body is not JSON"),
-        (b'{"image": NaN, "x": "\\ud800"}', "the body is not text: half of a surrogate pair"),
+        (
+            b'{"image": NaN, "x": "\\ud800"}',
+            "the body is not JSON: a text has half of a surrogate pair",
+        ),
         (b'{"image": NaN, "x": nope}', "the body is not JSON: Expecting value: line 1 column 21"),
     ],
 )

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from inferd.errors import PayloadTooLarge
 from inferd.protocols.grpc.framing import (
     Frame,
-    Malformed,
     MessageReader,
     decompressed,
     framed,
     framed_compressed,
 )
+from inferd.protocols.malformed import Malformed
 from protocols.http.harness import cut
 
 MOST = 1 << 16

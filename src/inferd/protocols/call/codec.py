@@ -20,6 +20,7 @@ from inferd.protocols.call.arrays import depth_of, wrong
 from inferd.protocols.call.reading import ArgumentReader, RawText, is_list, reader_of
 from inferd.protocols.call.writing import writer_of
 from inferd.protocols.depth import MAX_DEPTH, check_depth
+from inferd.protocols.lenient import decode_with_nan, has_nan
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import DATATYPES
 from inferd.types.signature import Argument, Signature
@@ -121,21 +122,16 @@ class CallCodec:
         return [_batch(entry, value, rows) for entry, value in given], False
 
     def _decode_lenient(self, body: bytes, error: Exception) -> Any:
-        what = "the body is not JSON"
-        if b"NaN" in body or b"Infinity" in body:
+        if has_nan(body):
             try:
-                document = json.loads(body)
-                if b"\\u" in body:
-                    json.dumps(document, ensure_ascii=False).encode()  # half a character is none
-            except UnicodeEncodeError:
-                what, error = "the body is not text", ValueError("half of a surrogate pair")
+                document = decode_with_nan(body)
             except (ValueError, RecursionError) as found:
                 error = found  # the strict one stopped at what is allowed here
             else:
                 for name in self._raw if isinstance(document, dict) else ():
                     _refuse_nan(name, document.get(name))
                 return document
-        what = f"{what}: {error}" if body.strip() else "the body is empty"
+        what = f"the body is not JSON: {error}" if body.strip() else "the body is empty"
         raise InvalidRequest(f"{what}; expected a JSON object of named arguments") from error
 
     def _missing(self, argument: Argument, arguments: Arguments) -> str:

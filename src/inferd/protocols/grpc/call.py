@@ -14,7 +14,6 @@ from inferd.protocols.grpc.framing import (
     MIN_COMPRESS_BYTES,
     Encoded,
     Frame,
-    Malformed,
     Message,
     MessageReader,
     anywhere,
@@ -28,6 +27,7 @@ from inferd.protocols.grpc.framing import (
 from inferd.protocols.grpc.head import OK, CallHead, answer_head, error_block, trailers
 from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http2.stream import Http2Stream
+from inferd.protocols.malformed import Malformed
 from inferd.protocols.request_id import request_id
 
 if TYPE_CHECKING:

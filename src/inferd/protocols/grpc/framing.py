@@ -6,12 +6,11 @@ Source: gRPC over HTTP/2, "Length-Prefixed-Message".
 import zlib
 from collections.abc import Callable
 from struct import Struct
-from typing import ClassVar
 
 import numpy as np
 
-from inferd.errors import InvalidRequest, PayloadTooLarge
-from inferd.protocols.grpc.status import Status
+from inferd.errors import PayloadTooLarge
+from inferd.protocols.malformed import Malformed
 
 PREFIX = Struct(">BI")
 PREFIX_BYTES = 5
@@ -42,12 +41,6 @@ Place = Callable[[int, memoryview | bytes], memoryview]
 def anywhere(size: int, beginning: memoryview | bytes) -> memoryview:
     """Memory for a message that may lie anywhere."""
     return np.empty(size, np.uint8).data
-
-
-class Malformed(InvalidRequest):
-    """The bytes are no message, or not the one that was expected: gRPC calls that INTERNAL."""
-
-    grpc_status: ClassVar[Status] = Status.INTERNAL
 
 
 class MessageReader:

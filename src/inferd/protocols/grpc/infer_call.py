@@ -89,9 +89,7 @@ class InferCall(UnaryCall):
 
     def answer(self, body: bytes) -> None:
         """See Rider."""
-        self._item = (
-            None  # which knows this call: together they would stay until they are collected
-        )
+        self._item = None  # it knows this call: together they would wait for the collector
         if not self.over:
             self.send(body, {})
 

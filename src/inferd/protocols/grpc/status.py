@@ -7,6 +7,7 @@ import re
 from enum import IntEnum
 
 from inferd.errors import InferdError
+from inferd.protocols.malformed import Malformed
 
 
 class Status(IntEnum):
@@ -60,9 +61,8 @@ _PLAIN = re.compile(r"(?! )[ -$&-~]*(?<! )")
 
 
 def status_of(error: InferdError) -> Status:
-    """The status that an error becomes; an error may say another one than its code does."""
-    status: Status | None = getattr(error, "grpc_status", None)
-    return STATUS_OF[error.code] if status is None else status
+    """The status that an error becomes; what is no message is INTERNAL to all of gRPC."""
+    return Status.INTERNAL if isinstance(error, Malformed) else STATUS_OF[error.code]
 
 
 def encode_message(text: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from inferd.protocols.depth import MAX_DEPTH
 from inferd.protocols.express import ExpressLane, Party
 from inferd.protocols.http.compression import answer_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
@@ -70,9 +69,3 @@ class HttpRider:
     def fail(self) -> None:
         """See Rider."""
         self._connection.fail(self._request)
-
-
-def check_depth(body: bytes) -> None:
-    """Refuse JSON that would take a decoder deep; raises ValueError."""
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-        raise ValueError

@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from inferd.protocols.grpc.framing import Malformed
+from inferd.protocols.malformed import Malformed
 
 COMPILED = Path(__file__).with_name("messages.binpb")
 """The descriptors of every .proto file here, imports before what imports them (`make proto`)."""

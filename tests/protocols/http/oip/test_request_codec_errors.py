@@ -70,7 +70,11 @@ def test_depth_is_that_of_the_deepest_place() -> None:
 def test_an_id_that_cannot_be_sent_back_is_refused() -> None:
     """The lenient way for NaN takes lone surrogates, which no answer can hold."""
     data = b'{"id":"\\ud800","inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[NaN]}]}'
-    refusal(data)
+    assert "a text has half of a surrogate pair" in refusal(data)
+
+
+def test_what_is_wrong_beside_a_nan_is_told_and_not_the_nan() -> None:
+    assert "Expecting value: line 1 column 27" in refusal(b'{"inputs":[NaN],"outputs":nope}')
 
 
 # -- tensors --------------------------------------------------------------------------------------

@@ -197,16 +197,6 @@ def _long_length(data: Buffer, at: int) -> tuple[int, int]:
     raise IndexError
 
 
-def raw_prefix(size: int) -> bytes:
-    """What stands before raw contents of so many bytes."""
-    prefix = bytearray((_RAW,))
-    while size > 127:
-        prefix.append(size & 127 | 128)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix)
-
-
 # -- the head --------------------------------------------------------------------------------------
 
 

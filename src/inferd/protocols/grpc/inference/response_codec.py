@@ -53,7 +53,7 @@ def heads_of_rows(
 ) -> list[bytes]:
     """What stands before the elements of each output, for outputs of fixed shapes and sizes: an
     answer is each of these and the output's elements, one after the other."""
-    heads = [_RAW + _varint(prod(shape) * datatype.size_bytes) for _, datatype, shape in outputs]
+    heads = [_RAW + varint(prod(shape) * datatype.size_bytes) for _, datatype, shape in outputs]
     described = [_output(*output) for output in outputs]
     return [b"".join((_prefix(name, version), *described, heads[0])), *heads[1:]]
 
@@ -82,7 +82,7 @@ def empty_response(request: InferenceRequest) -> InferenceResponse:
 def _streamed(before: bytes, response: InferenceResponse) -> Encoded:
     parts = _parts(response)
     size = _size(parts)
-    parts.insert(0, b"%b%b%b" % (before, _ANSWER, _varint(size)))
+    parts.insert(0, b"%b%b%b" % (before, _ANSWER, varint(size)))
     return b"".join(parts) if size < COPY_BYTES else parts
 
 
@@ -95,7 +95,7 @@ def _parts(response: InferenceResponse) -> list[bytes | memoryview]:
     parts += [_output(t.name, t.datatype, t.array.shape) for t in response.outputs]
     for tensor in response.outputs:
         blob = encode_binary(tensor)
-        parts.append(_RAW + _varint(len(blob)))
+        parts.append(_RAW + varint(len(blob)))
         parts.append(blob)
     return parts
 
@@ -119,7 +119,7 @@ def _output(name: str, datatype: DataType, shape: tuple[int, ...]) -> bytes:
 @lru_cache(maxsize=4096)
 def _only_output(name: str, datatype: DataType, shape: tuple[int, ...]) -> bytes:
     """Everything between the id and the elements of the only output."""
-    size = _varint(prod(shape) * datatype.size_bytes)
+    size = varint(prod(shape) * datatype.size_bytes)
     return b"%b%b%b" % (_output(name, datatype, shape), _RAW, size)
 
 
@@ -145,10 +145,11 @@ def _parameter(value: bool | int | float | str) -> object:
 
 
 def _field(tag: bytes, data: bytes) -> bytes:
-    return b"%b%b%b" % (tag, _varint(len(data)), data)
+    return b"%b%b%b" % (tag, varint(len(data)), data)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as Protocol Buffers have it before whatever is so long."""
     if value < 128:
         return _BYTES[value]
     written = bytearray()

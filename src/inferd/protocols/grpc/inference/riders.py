@@ -10,14 +10,14 @@ from math import prod
 import numpy as np
 
 from inferd.errors import InferdError
-from inferd.protocols.grpc.inference.request_codec import decode_infer, raw_prefix
-from inferd.protocols.grpc.inference.response_codec import heads_of_rows
+from inferd.protocols.grpc.inference.request_codec import decode_infer
+from inferd.protocols.grpc.inference.response_codec import heads_of_rows, varint
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
 
 MAX_HEADS = 256
 
-_MODEL = 0x0A
+_MODEL, _RAW = 0x0A, b"\x3a"
 
 
 class InferRiders:
@@ -28,7 +28,7 @@ class InferRiders:
         self._served = served
         self._spec = spec
         self._size = prod(spec.shape[1:]) * spec.datatype.size_bytes
-        self._mark = raw_prefix(self._size)
+        self._mark = _RAW + varint(self._size)
         self._known: set[bytes] = set()
         """Messages but for their rows."""
         self._shapes: list[tuple[int, ...]] = []
@@ -78,11 +78,9 @@ class InferRiders:
         if shapes != self._shapes:
             self._shapes, self._heads = shapes, self._heads_for(shapes)
         columns = [_rows(*pair) for pair in zip(self._heads, outputs, strict=True)]
-        return (
-            columns[0]
-            if len(columns) == 1
-            else [b"".join(row) for row in zip(*columns, strict=True)]
-        )
+        if len(columns) == 1:
+            return columns[0]
+        return [b"".join(row) for row in zip(*columns, strict=True)]
 
     def _heads_for(self, shapes: Iterable[tuple[int, ...]]) -> list[bytes]:
         served = self._served

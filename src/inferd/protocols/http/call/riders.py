@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import orjson
 
+from inferd.protocols.depth import check_shallow
 from inferd.protocols.express import merge_numbers, row_texts
-from inferd.protocols.http.riders import check_depth
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
 
@@ -31,7 +31,7 @@ class CallRiders:
 
     def row(self, body: bytes) -> object:
         """See RiderForm."""
-        check_depth(body)
+        check_shallow(body)
         arguments = self._decode(body)
         if len(arguments) != 1 or self._name not in arguments:
             raise ValueError

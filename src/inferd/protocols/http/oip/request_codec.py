@@ -4,7 +4,6 @@ Sources: Open Inference Protocol (REST) and Triton's binary tensor data extensio
 phrases that Triton's clients and tests look for.
 """
 
-import json
 from itertools import chain
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from inferd.errors import InvalidRequest
 from inferd.protocols.depth import MAX_DEPTH, check_depth
+from inferd.protocols.lenient import decode_with_nan, has_nan
 from inferd.protocols.oip.parameters import (
     check_input_parameters,
     request_parameters,
@@ -115,15 +115,13 @@ def decode_json(body: bytes) -> InferRequest:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        if b"NaN" in body or b"Infinity" in body:
+        said: Exception = error
+        if has_nan(body):
             try:
-                document = json.loads(body)
-                if b"\\u" in body:
-                    json.dumps(document, ensure_ascii=False).encode()  # half a character is none
-                return msgspec.convert(document, InferRequest)
-            except (ValueError, RecursionError, msgspec.ValidationError):
-                pass  # not that either: the strict parser's error, raised below, says more
-        raise InvalidRequest(_json_message(body, error)) from error
+                return msgspec.convert(decode_with_nan(body), InferRequest)
+            except (ValueError, RecursionError, msgspec.ValidationError) as found:
+                said = found  # the strict one stopped at what is allowed here
+        raise InvalidRequest(_json_message(body, said)) from said
 
 
 def _json_message(body: bytes, error: Exception) -> str:

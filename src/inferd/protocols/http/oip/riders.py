@@ -2,9 +2,9 @@
 
 import msgspec
 
+from inferd.protocols.depth import check_shallow
 from inferd.protocols.express import merge_numbers, row_texts
 from inferd.protocols.http.oip.response_codec import single_row_head
-from inferd.protocols.http.riders import check_depth
 from inferd.schemas.oip import FloatRequest, InferRequest, IntRequest
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
@@ -29,7 +29,7 @@ class OipRiders:
 
     def row(self, body: bytes) -> object:
         """See RiderForm; data may be nested or flat."""
-        check_depth(body)
+        check_shallow(body)
         wire = self._decode(body)
         (only,) = wire.inputs
         if (
