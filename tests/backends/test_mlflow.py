@@ -27,7 +27,8 @@ from backends.onnx_models import add
 from inferd.backends import registry
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
-from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup
+from inferd.config.model import ModelConfig, ModelInput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 
 IRIS = load_iris(as_frame=True)

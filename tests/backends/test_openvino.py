@@ -17,7 +17,8 @@ from backends.onnx_models import add, centred, graph, identity, node, running_su
 from backends.test_onnxruntime import as_many, branches, extremes, steps
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
-from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 from inferd.types.datatype import BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array

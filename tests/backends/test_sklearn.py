@@ -35,7 +35,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend, isolated
-from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 from inferd.types.tensor import Array
 

@@ -20,7 +20,8 @@ from inferd.backends import tensorflow_runtime
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.backends.tensorflow_runtime import tensorflow, without_warnings
-from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.tensor import Array
 

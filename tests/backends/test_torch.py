@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.backends.torch_examples import traced_inputs
-from inferd.config.model import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array

@@ -11,7 +11,8 @@ from backends.encoders import tiny
 from backends.encoders.opened import ask, opened, texts
 from inferd.backends.base import OpenOptions
 from inferd.backends.transformers import TransformersBackend
-from inferd.config.model import ModelConfig, ModelInstanceGroup, ModelOutput
+from inferd.config.model import ModelConfig, ModelOutput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 
 CLASSIFIER, BASE = "BertForSequenceClassification", "BertModel"

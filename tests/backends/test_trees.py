@@ -15,7 +15,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
-from inferd.config.model import ModelConfig, ModelInstanceGroup
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.repository.formats import recognise
 from inferd.types.tensor import Array

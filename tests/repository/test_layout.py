@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from backends.onnx_models import write
-from inferd.config.model import ModelDynamicBatching
+from inferd.config.scheduling import ModelDynamicBatching
 from inferd.errors import ConfigError
 from inferd.repository.layout import scan
 from inferd.repository.model_config import decode_model_config

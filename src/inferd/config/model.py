@@ -9,19 +9,23 @@ so (`NOT_YET`). This module refuses to read files (`load.py`) and to know what a
 import re
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
+from inferd.config.scheduling import (
+    BatchInput,
+    BatchOutput,
+    Count,
+    Message,
+    ModelDynamicBatching,
+    ModelEnsembling,
+    ModelInstanceGroup,
+    ModelSequenceBatching,
+    Name,
+    TypeName,
+)
 from inferd.errors import ConfigError
 
-Count = Annotated[int, Meta(ge=0)]
-Name = Annotated[str, Meta(min_length=1)]
 Isolation = Literal["auto", "thread", "process"]
-TypeName = Literal[
-    "TYPE_BOOL", "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8",
-    "TYPE_INT16", "TYPE_INT32", "TYPE_INT64", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_STRING",
-    "TYPE_BF16",
-]  # fmt: skip
 
 NOT_YET = frozenset(
     {
@@ -39,77 +43,59 @@ NOT_YET = frozenset(
 _DEFAULTS_IN_TRITON: tuple[object, ...] = ("", 0, False, None, [], {}, "REJECT")
 
 
-class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
+class ModelTensorReshape(Message, frozen=True):
+    """The shape that the model itself has for a tensor."""
+
+    shape: tuple[int, ...] = ()
 
 
-class ModelInput(_Config, frozen=True):
-    """An input; `dims` leave the batch dimension out when `max_batch_size` is 1 or more."""
+class ModelInput(Message, frozen=True):
+    """An input; `dims` leave the batch dimension out when `max_batch_size` is 1 or more.
+
+    With `allow_ragged_batch` requests of different shapes share a batch: their elements come to the
+    model behind one another, in one dimension.
+    """
 
     name: Name
     data_type: TypeName
     dims: tuple[int, ...]
     format: Literal["FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW"] = "FORMAT_NONE"
+    reshape: ModelTensorReshape | None = None
+    is_shape_tensor: bool = False
+    allow_ragged_batch: bool = False
+    optional: bool = False
+    is_non_linear_format_io: bool = False
 
 
-class ModelOutput(_Config, frozen=True):
+class ModelOutput(Message, frozen=True):
     """An output; `label_filename` (beside the config file) names classes, one a line."""
 
     name: Name
     data_type: TypeName
     dims: tuple[int, ...]
+    reshape: ModelTensorReshape | None = None
     label_filename: str = ""
+    is_shape_tensor: bool = False
+    is_non_linear_format_io: bool = False
 
 
-class ModelInstanceGroup(_Config, frozen=True):
-    """`count` copies of the model on one kind of device."""
-
-    name: str = ""
-    kind: Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU", "KIND_MODEL"] = "KIND_AUTO"
-    count: Annotated[int, Meta(ge=1, le=1024)] = 1
-
-
-class ModelQueuePolicy(_Config, frozen=True):
-    """How long a request may wait, and how many may.
-
-    `default_timeout_microseconds` 0 is no limit; `max_queue_size` 0 takes inferd's default bound
-    (Triton: no bound). `allow_timeout_override` lets a request shorten, never lengthen, its wait.
-    """
-
-    default_timeout_microseconds: Count = 0
-    allow_timeout_override: bool = True
-    max_queue_size: Count = 0
-
-
-class ModelDynamicBatching(_Config, frozen=True):
-    """How requests become batches.
-
-    `max_queue_delay_microseconds` 0: a batch is whatever waits when an instance is free.
-    """
-
-    preferred_batch_size: tuple[Annotated[int, Meta(ge=1)], ...] = ()
-    max_queue_delay_microseconds: Count = 0
-    preserve_ordering: bool = False
-    default_queue_policy: ModelQueuePolicy = ModelQueuePolicy()
-
-
-class Latest(_Config, frozen=True):
+class Latest(Message, frozen=True):
     """Serve the `num_versions` highest versions."""
 
     num_versions: Annotated[int, Meta(ge=1)] = 1
 
 
-class All(_Config, frozen=True):
+class All(Message, frozen=True):
     """Serve every version."""
 
 
-class Specific(_Config, frozen=True):
+class Specific(Message, frozen=True):
     """Serve exactly these versions."""
 
     versions: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)]
 
 
-class ModelVersionPolicy(_Config, frozen=True):
+class ModelVersionPolicy(Message, frozen=True):
     """Which of the versions in the repository are served; at most one field is set."""
 
     latest: Latest | None = None
@@ -117,25 +103,83 @@ class ModelVersionPolicy(_Config, frozen=True):
     specific: Specific | None = None
 
 
-class WarmupInput(_Config, frozen=True):
-    """Data for one input of a warm-up request; `dims` leave the batch dimension out."""
+class WarmupInput(Message, frozen=True):
+    """Data for one input of a warm-up request; `dims` leave the batch dimension out. The bytes of
+    `input_data_file` are in the model's folder `warmup`."""
 
     data_type: TypeName
     dims: tuple[Annotated[int, Meta(ge=0)], ...]
     zero_data: bool = False
     random_data: bool = False
+    input_data_file: str = ""
 
 
-class ModelWarmup(_Config, frozen=True):
+class ModelWarmup(Message, frozen=True):
     """Requests that are run before the model is ready; batch_size 0 is a model without batching."""
 
     name: str = ""
     batch_size: Count = 1
-    inputs: dict[str, WarmupInput] = {}
+    inputs: dict[str, WarmupInput] = field(default_factory=dict)
     count: Annotated[int, Meta(ge=1)] = 1
 
 
-class ModelConfig(_Config, frozen=True):
+class ModelTransactionPolicy(Message, frozen=True):
+    """Whether a request may have any number of responses, or none."""
+
+    decoupled: bool = False
+
+
+class ModelResponseCache(Message, frozen=True):
+    """Whether answers are kept for requests that are equal."""
+
+    enable: bool = False
+
+
+class ModelRepositoryAgent(Message, frozen=True):
+    """Something that looks at a model's files before they are loaded."""
+
+    name: Name
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+class ModelRepositoryAgents(Message, frozen=True):
+    """Agents, in the order in which they look."""
+
+    agents: tuple[ModelRepositoryAgent, ...] = ()
+
+
+class ModelOperations(Message, frozen=True):
+    """Libraries of operators that the model needs."""
+
+    op_library_filename: tuple[str, ...] = ()
+
+
+class MetricIdentifier(Message, frozen=True):
+    """Which metric."""
+
+    family: Name
+
+
+class HistogramOptions(Message, frozen=True):
+    """Upper bounds of a histogram's buckets."""
+
+    buckets: tuple[float, ...] = ()
+
+
+class MetricControl(Message, frozen=True):
+    """How one metric of the model is kept."""
+
+    metric_identifier: MetricIdentifier
+    histogram_options: HistogramOptions = HistogramOptions()
+
+
+class ModelMetrics(Message, frozen=True):
+    """How metrics of the model are kept."""
+
+    metric_control: tuple[MetricControl, ...] = ()
+
+
+class ModelConfig(Message, frozen=True):
     """Everything a model's configuration can say.
 
     `max_batch_size` None leaves the choice to the backend: a default bound where the model's first
@@ -156,15 +200,28 @@ class ModelConfig(_Config, frozen=True):
     platform: str = ""
     backend: str = ""
     default_model_filename: str = ""
+    cc_model_filenames: dict[str, str] = field(default_factory=dict)
+    runtime: str = ""
     max_batch_size: Count | None = None
     input: tuple[ModelInput, ...] = ()
     output: tuple[ModelOutput, ...] = ()
+    batch_input: tuple[BatchInput, ...] = ()
+    batch_output: tuple[BatchOutput, ...] = ()
     instance_group: tuple[ModelInstanceGroup, ...] = ()
     dynamic_batching: ModelDynamicBatching | None = None
+    sequence_batching: ModelSequenceBatching | None = None
+    ensemble_scheduling: ModelEnsembling | None = None
     version_policy: ModelVersionPolicy = ModelVersionPolicy()
     model_warmup: tuple[ModelWarmup, ...] = ()
-    parameters: dict[str, Any] = {}
-    engine: dict[str, Any] = {}
+    model_transaction_policy: ModelTransactionPolicy = ModelTransactionPolicy()
+    response_cache: ModelResponseCache = ModelResponseCache()
+    model_repository_agents: ModelRepositoryAgents = ModelRepositoryAgents()
+    model_operations: ModelOperations = ModelOperations()
+    model_metrics: ModelMetrics = ModelMetrics()
+    metric_tags: dict[str, str] = field(default_factory=dict)
+    optimization: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
     required: bool = True
     isolation: Isolation = "auto"
     timeout_secs: Annotated[float, Meta(ge=0)] | None = None

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from inferd.config.model import ModelConfig, ModelInstanceGroup
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.config.strict import suggest
 from inferd.errors import ConfigError
 from inferd.repository.python_classes import ClassReader, PythonClass

@@ -16,7 +16,8 @@ from inferd.backends.base import ModelDescription
 from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, QueuedRequest
-from inferd.config.model import ModelConfig, ModelDynamicBatching
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelDynamicBatching
 from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace

@@ -18,14 +18,22 @@ class RequestedOutput(msgspec.Struct, eq=False):
     classification: int = 0
 
 
+class SequenceStep(msgspec.Struct, frozen=True):
+    """Where in which sequence a request stands; `id` is the client's correlation id."""
+
+    id: int | str
+    start: bool = False
+    end: bool = False
+
+
 class InferenceRequest(msgspec.Struct, eq=False):
     """A request for one model; `outputs` None asks for all.
 
     `parameters` are those that the model may see: what a protocol or the queue consumes
     (`binary_data_output`, `timeout`, ...) has been taken out. `timeout_us` bounds the wait in the
-    queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none. Requests of one
-    `session` go to the same instance of a model that keeps state. `method` "explain" is for models
-    that can.
+    queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none. `priority` 1 is
+    the most urgent, 0 is the model's own default. Requests of one `session` go to the same instance
+    of a model that keeps state. `method` "explain" is for models that can.
     """
 
     model_name: str
@@ -36,6 +44,8 @@ class InferenceRequest(msgspec.Struct, eq=False):
     parameters: Parameters | None = None
     timeout_us: int = 0
     deadline_ns: int = 0
+    priority: int = 0
+    sequence: SequenceStep | None = None
     session: str = ""
     method: str = "predict"
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
-from grpc import Compression, StatusCode, aio
+from grpc import ChannelConnectivity, Compression, StatusCode, aio
 
 from protocols.grpc.peer import peer
 from protocols.grpc.served import MOST, SERVICE, Calls, served
@@ -660,6 +660,8 @@ async def test_a_client_that_waits_for_the_server() -> None:
         await made.listener.start("127.0.0.1", port)
         found.append(await seen(call))
         await made.listener.stop()
+        # Else the call could go out on the connection that is about to be told closed.
+        await channel.wait_for_state_change(ChannelConnectivity.READY)
         async with peer(port):
             call = method(channel.unary_unary, "Echo")(b"a", wait_for_ready=True, timeout=SECONDS)
             found.append(await seen(call))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from backends.onnx_models import identity, two_outputs, wide
 from fakes import clock, on_loop, turns
-from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import BackendError
 from inferd.protocols.grpc.framing import framed
 from inferd.types.datatype import DATATYPES

@@ -6,12 +6,8 @@ Source: Triton's model configuration extension and `model_config.proto`.
 
 from typing import Any
 
-from inferd.config.model import (
-    ModelDynamicBatching,
-    ModelInstanceGroup,
-    ModelVersionPolicy,
-    ModelWarmup,
-)
+from inferd.config.model import ModelVersionPolicy, ModelWarmup
+from inferd.config.scheduling import ModelDynamicBatching, ModelInstanceGroup
 from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
 from inferd.types.tensor import TensorSpec
 

@@ -4,20 +4,35 @@ Source: Triton's extensions of the Open Inference Protocol.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from inferd.errors import InvalidRequest, Unsupported
-from inferd.types.inference import RequestedOutput
+from inferd.types.inference import RequestedOutput, SequenceStep
 
 CONSUMED = frozenset(
     {"binary_data_output", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
 )
 """Request parameters that the server itself acts on or, for models without sequences, ignores."""
 
+MAX_UINT64 = 2**64 - 1
 
-def request_parameters(wire: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int, bool]:
-    """The parameters that the model may see, the queue time-out in microseconds, and whether
-    outputs that do not say are wanted in binary."""
+
+class RequestOptions(NamedTuple):
+    """What the parameters of a request say: `parameters` are those that the model may see,
+    `timeout_us` is the most that it waits, `binary` how outputs that do not say are wanted."""
+
+    parameters: dict[str, Any] | None = None
+    timeout_us: int = 0
+    priority: int = 0
+    sequence: SequenceStep | None = None
+    binary: bool = False
+
+
+NO_OPTIONS = RequestOptions()
+
+
+def request_options(wire: Mapping[str, Any]) -> RequestOptions:
+    """Read the parameters of a request; raises InvalidRequest."""
     binary = wire.get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise InvalidRequest("parameter 'binary_data_output' must be true or false")
@@ -26,13 +41,36 @@ def request_parameters(wire: Mapping[str, Any]) -> tuple[dict[str, Any] | None, 
         raise InvalidRequest(
             f"parameter 'timeout' must be a non-negative integer (microseconds), got {timeout!r}"
         )
+    priority = wire.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority <= MAX_UINT64:
+        raise InvalidRequest(
+            f"parameter 'priority' must be a non-negative integer, got {priority!r}"
+        )
     rest = {}
     for key, value in wire.items():
         if key.startswith("triton_"):
             raise InvalidRequest(f"parameter keys starting with 'triton_' are reserved: '{key}'")
         if key not in CONSUMED:
             rest[key] = value
-    return rest or None, timeout, binary
+    return RequestOptions(rest or None, timeout, priority, _sequence_step(wire), binary)
+
+
+def _sequence_step(wire: Mapping[str, Any]) -> SequenceStep | None:
+    """None without a sequence, which is also what ids of zero and of no characters say."""
+    id = wire.get("sequence_id", 0)
+    fits = 0 <= id <= MAX_UINT64 if type(id) is int else isinstance(id, str) and len(id) <= 128
+    if not fits:
+        raise InvalidRequest(
+            "parameter 'sequence_id' must be a non-negative integer, or a string of at most 128 "
+            f"characters, got {id!r}"
+        )
+    flags = []
+    for name in ("sequence_start", "sequence_end"):
+        flag = wire.get(name, False)
+        if not isinstance(flag, bool):
+            raise InvalidRequest(f"parameter '{name}' must be true or false, got {flag!r}")
+        flags.append(flag)
+    return SequenceStep(id, *flags) if id else None
 
 
 def check_input_parameters(name: str, parameters: Mapping[str, Any]) -> None:

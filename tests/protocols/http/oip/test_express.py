@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backends.onnx_models import identity, two_outputs, wide
 from fakes import FakeTraceSink, on_loop, turns
-from inferd.config.model import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.observability.tracing import Tracing
 from inferd.types.datatype import DATATYPES
 from protocols.http.harness import Wire, request

@@ -16,14 +16,15 @@ import numpy as np
 
 from inferd.errors import InvalidRequest
 from inferd.protocols.oip.parameters import (
+    RequestOptions,
     check_input_parameters,
-    request_parameters,
+    request_options,
     requested_output,
 )
 from inferd.protocols.oip.tensors import binary_array, datatype_named, element_count, from_values
 from inferd.protocols.pb.messages import Message, message_class, parsed
 from inferd.types.datatype import DATATYPES, DataType
-from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
+from inferd.types.inference import InferenceRequest, RequestedOutput
 from inferd.types.tensor import Array, Tensor
 
 ModelInferRequest = message_class("inference.ModelInferRequest")
@@ -74,8 +75,7 @@ class _Head(NamedTuple):
     version: str
     inputs: list[_Input]
     outputs: list[RequestedOutput] | None
-    parameters: Parameters | None
-    timeout_us: int
+    options: RequestOptions
     wants_end: bool
 
 
@@ -103,9 +103,11 @@ def decode_infer(data: Buffer) -> tuple[InferenceRequest, bool]:
             _raw_tensor(head, known, view, start, stop)
             for known, (start, stop) in zip(inputs, contents, strict=True)
         ]
+    options = head.options
     request = InferenceRequest(
-        head.model, head.version, tensors, head.outputs, id, head.parameters, head.timeout_us
-    )
+        head.model, head.version, tensors, head.outputs, id, options.parameters,
+        options.timeout_us, priority=options.priority, sequence=options.sequence,
+    )  # fmt: skip
     return request, head.wants_end
 
 
@@ -208,12 +210,12 @@ def _read_head(data: bytes) -> _Head:
         raise InvalidRequest(
             f"invalid value type for '{WANTS_END}' parameter, expected bool_param."
         )
-    parameters, timeout_us, _ = request_parameters(values)
+    options = request_options(values)
     model = message.model_name
     return _Head(
         model, message.model_version, [_input(model, wire) for wire in message.inputs],
         [requested_output(o.name, _values(o.parameters))[0] for o in message.outputs] or None,
-        parameters, timeout_us, wants_end,
+        options, wants_end,
     )  # fmt: skip
 
 

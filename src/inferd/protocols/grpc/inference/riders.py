@@ -51,7 +51,12 @@ class InferRiders:
         except InferdError as error:
             raise ValueError from error
         if len(request.inputs) != 1 or (
-            request.id or request.parameters or request.outputs or request.timeout_us
+            request.id
+            or request.parameters
+            or request.outputs
+            or request.timeout_us
+            or request.priority
+            or request.sequence
         ):
             raise ValueError
         if (request.model_name, request.model_version) != model_named(body):

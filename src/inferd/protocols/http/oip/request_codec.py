@@ -13,8 +13,9 @@ from inferd.errors import InvalidRequest
 from inferd.protocols.depth import MAX_DEPTH, check_depth
 from inferd.protocols.lenient import decode_with_nan, has_nan
 from inferd.protocols.oip.parameters import (
+    NO_OPTIONS,
     check_input_parameters,
-    request_parameters,
+    request_options,
     requested_output,
 )
 from inferd.protocols.oip.tensors import (
@@ -76,10 +77,8 @@ def decode_request(
     if binary is None and not (wire.parameters or wire.outputs or wire.id):
         return InferenceRequest(name, version, [_tensor_in_json(i) for i in wire.inputs]), JSON_FORM
     form = OutputForm()
-    parameters: dict[str, Any] | None = None
-    timeout_us = 0
-    if wire.parameters:
-        parameters, timeout_us, form.binary_default = request_parameters(wire.parameters)
+    options = request_options(wire.parameters) if wire.parameters else NO_OPTIONS
+    form.binary_default = options.binary
     inputs = []
     for wire_input in wire.inputs:
         if wire_input.parameters and binary is not None:
@@ -95,7 +94,10 @@ def decode_request(
             "behind the last binary input"
         )
     outputs = _requested_outputs(wire.outputs, form) if wire.outputs else None
-    request = InferenceRequest(name, version, inputs, outputs, wire.id, parameters, timeout_us)
+    request = InferenceRequest(
+        name, version, inputs, outputs, wire.id, options.parameters, options.timeout_us,
+        priority=options.priority, sequence=options.sequence,
+    )  # fmt: skip
     return request, form
 
 
