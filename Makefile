@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PYTHONS := python3.13 python3.12 python3.11 python3
 ARGS ?=
 
+# A file's tests stay together, for what they share; files go to whichever process is free.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-llm test test-all lint format proto bench bench-llm clean
 
@@ -21,10 +24,10 @@ demo-llm: $(VENV)/llm.stamp ## Serve a small Llama, ask it about Python (DEMO_ON
 	@$(BIN)/python -m examples.tiny_llama
 
 test: $(VENV)/dev.stamp ## Run the tests, apart from the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/dev.stamp ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style, format, types and imports
 	@failed=; \

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-START_S = 60.0
+START_S = 180.0
 STOP_S = 40.0
 ANSWER_S = 5.0
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-START_S = 60.0
+START_S = 180.0
 STOP_S = 45.0
 
 
