@@ -3,13 +3,25 @@
 Pure numpy. It refuses to know how a batch is run or why it was closed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 
 from inferd.batching.queue import DONE, QueuedRequest
-from inferd.errors import BackendError
+from inferd.errors import BackendError, InferdError
+from inferd.types.inference import Parameters
 from inferd.types.tensor import Array
+
+
+class StreamPart(msgspec.Struct, eq=False):
+    """One part of a request's stream: outputs in the model's order, None for one that it does not
+    have; or an error, which the stream may outlive. `final`: nothing comes behind it."""
+
+    arrays: Sequence[Array | None]
+    parameters: Parameters | None = None
+    error: InferdError | None = None
+    final: bool = False
 
 
 class Batch:
@@ -27,7 +39,7 @@ class Batch:
         self.rows = rows
         self.start_ns = 0
         self.secluded = False
-        self.on_part: Callable[[list[Array]], None] | None = None
+        self.on_part: Callable[[StreamPart], None] | None = None
 
     @property
     def wanted(self) -> bool:

@@ -9,18 +9,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from inferd.batching.batch import Batch
+from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.policy import BatchPolicy, CloseReason, Wait
 from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest, RequestGroup, RequestQueue
 from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
 from inferd.observability.statistics import FailureReason, ModelStatistics
 from inferd.observability.tracing import NOT_TRACED, Compute
-from inferd.types.inference import InferenceResponse
+from inferd.types.inference import InferenceResponse, Parameters
 from inferd.types.tensor import Array, Tensor, TensorSpec
 
 _log = logging.getLogger("inferd.batching")
@@ -32,8 +32,11 @@ class BatchResult:
     """What came of a batch: outputs in the model's order, or the error; times in nanoseconds.
 
     `errors` are those of some of its requests, by their place: then outputs are those of the rest,
-    or `each`, request by request, where they cannot be merged. `again` says that nobody knows which
-    request is to blame for the error: each is to be run again by itself, secluded.
+    or `each`, request by request, where they cannot be merged, None for an output that one does not
+    have. `parameters` are those of answers that have any, by the places of their requests among
+    those that did not fail. `again` says that nobody knows which request is to blame for the error:
+    each is to be run again by itself, secluded. `reschedule` are the places of requests that are
+    not done: their model wants to see them once more.
     """
 
     outputs: list[Array] | None
@@ -41,8 +44,10 @@ class BatchResult:
     input_ns: int
     infer_ns: int
     errors: dict[int, InferdError] = field(default_factory=dict)
-    each: list[list[Array]] | None = None
+    each: Sequence[Sequence[Array | None]] | None = None
     again: bool = False
+    parameters: dict[int, Parameters] | None = None
+    reschedule: tuple[int, ...] = ()
 
 
 class BatchRunner(Protocol):
@@ -326,7 +331,7 @@ class DynamicBatcher:
         self.running -= 1
         split_start_ns = _clock_ns()
         error = result.error
-        parts: list[list[Array]] = []
+        parts: Sequence[Sequence[Array | None]] = []
         if result.errors and error is None:
             batch = self._without_failed(batch, result.errors)
         if result.each is not None:
@@ -346,7 +351,7 @@ class DynamicBatcher:
             )  # fmt: skip
             if self.trace.on:
                 self._trace(batch, result, end_ns)
-            self._answer(batch, parts, end_ns)
+            self._answer(batch, parts, end_ns, result.parameters)
         self.look()
         self._rest()
 
@@ -361,10 +366,16 @@ class DynamicBatcher:
         if item.riders == 1:  # others came before anything was traced
             self.trace.ended(int(self._version), item.request.id, item.arrival_ns, end_ns, compute)
 
-    def _part(self, item: QueuedRequest, arrays: list[Array]) -> None:
-        if item.stage is not DONE and item.on_part is not None:
-            item.parts += 1
-            item.on_part(self._response(item, arrays))
+    def _part(self, item: QueuedRequest, part: StreamPart) -> None:
+        if item.stage is DONE or item.on_part is None:
+            return
+        item.parts += 1
+        if part.error is not None:
+            item.on_part(part.error)
+            return
+        response = self._response(item, part.arrays)
+        response.parameters, response.final = part.parameters, part.final
+        item.on_part(response)
 
     def _without_failed(self, batch: Batch, errors: dict[int, InferdError]) -> Batch:
         """Answer the requests that failed by themselves; the rest of the batch."""
@@ -392,13 +403,18 @@ class DynamicBatcher:
         for item in waiting:
             self._end(item, error, "BACKEND")
 
-    def _answer(self, batch: Batch, parts: list[list[Array]], end_ns: int) -> None:
+    def _answer(
+        self, batch: Batch, parts: Sequence[Sequence[Array | None]], end_ns: int,
+        parameters: Mapping[int, Parameters] | None,
+    ) -> None:  # fmt: skip
         arrivals_ns = []
         for item, arrays in zip(batch.items, parts, strict=True):
             if item.stage is DONE:
                 continue
             arrivals_ns.extend([item.arrival_ns] * item.riders)
             response = self._response(item, arrays)
+            if parameters is not None:
+                response.parameters = parameters.get(batch.items.index(item))
             if item.timers is None and self._order is None:
                 # As `_end` does, without its cases: nearly every answer comes this way.
                 item.stage = DONE
@@ -408,13 +424,17 @@ class DynamicBatcher:
                 self._end(item, response, None)
         self._statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
 
-    def _response(self, item: QueuedRequest, arrays: list[Array]) -> InferenceResponse:
+    def _response(self, item: QueuedRequest, arrays: Sequence[Array | None]) -> InferenceResponse:
         specs, wanted = self._outputs, item.outputs or self._all_outputs
         if item.outputs_of is not None:
             specs, wanted = item.outputs_of, range(len(item.outputs_of))
         if not arrays:  # the end of a stream
             wanted = ()
-        tensors = [Tensor(specs[i].name, specs[i].datatype, arrays[i]) for i in wanted]
+        tensors = [
+            Tensor(specs[i].name, specs[i].datatype, array)
+            for i in wanted
+            if (array := arrays[i]) is not None
+        ]
         return InferenceResponse(self._name, self._version, tensors, item.request.id)
 
     def _end(

@@ -14,6 +14,7 @@ from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.tensor import Array, TensorSpec
 
 OnDone = Callable[[InferenceResponse | InferdError], None]
+OnPart = Callable[[InferenceResponse | InferdError], None]
 
 
 class Stage(IntEnum):
@@ -48,9 +49,9 @@ class QueuedRequest(msgspec.Struct, eq=False):
     result: InferenceResponse | InferdError | None = None
     on_cancel: "Callable[[QueuedRequest], None] | None" = None
     """Set by whoever holds the request."""
-    on_part: Callable[[InferenceResponse], None] | None = None
+    on_part: OnPart | None = None
     """Takes each part of a stream, if the caller wants one; `on_done` then gets an end without
-    outputs."""
+    outputs. A part that is an error does not end the stream."""
     parts: int = 0
     """How many of a stream have been told."""
     riders: int = 1

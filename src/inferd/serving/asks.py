@@ -51,8 +51,11 @@ class Asks:
         def tell(response: InferenceResponse, last: bool) -> None:
             seat.send(Answer(ask.ask, _packed(response), last=last))
 
-        def part(response: InferenceResponse) -> None:
-            tell(response, False)
+        def part(response: InferenceResponse | InferdError) -> None:
+            if isinstance(response, InferdError):
+                seat.send(Answer(ask.ask, {}, response, last=False))
+            else:
+                tell(response, False)
             served.took(item, 1)
 
         def done(result: InferenceResponse | InferdError) -> None:

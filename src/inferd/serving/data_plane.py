@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from inferd import __version__
-from inferd.batching.queue import OnDone, QueuedRequest
+from inferd.batching.queue import OnDone, OnPart, QueuedRequest
 from inferd.errors import (
     InferdError,
     InvalidRequest,
@@ -211,28 +211,35 @@ class DataPlane:
             item.cancel()
             raise
 
-    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+    async def stream(
+        self, request: InferenceRequest
+    ) -> AsyncGenerator[InferenceResponse | InferdError, None]:
         """What comes of a request, as it comes; one response of a model that does not stream.
 
-        Leaving early cancels the request. Raises as `infer` does, also between two responses.
+        An error that comes is one of the model's answers, and more may follow; one that ends the
+        stream is raised. Leaving early cancels the request. Raises as `infer` does, also between
+        two responses.
         """
         if self.draining:
             raise Overloaded("the server is shutting down and takes no new requests", 5.0)
         served = self._manager.predictive(request.model_name, request.model_version)
         arrived: asyncio.Queue[InferenceResponse | InferdError] = asyncio.Queue()
         done = False
+        failure: InferdError | None = None
 
         def end(result: InferenceResponse | InferdError) -> None:
-            nonlocal done
+            nonlocal done, failure
             done = True
-            if isinstance(result, InferdError) or result.outputs or not streams:
-                arrived.put_nowait(result)
-            else:
+            if isinstance(result, InferdError):
+                failure = result
+            if streams or failure is not None:
                 arrived.put_nowait(_END)
+            else:
+                arrived.put_nowait(result)
 
         streams = served.signature.streams and request.method == "predict"
         on_done: OnDone = end
-        on_part: OnDone = arrived.put_nowait
+        on_part: OnPart = arrived.put_nowait
         if request.outputs:
             on_done = _classifying(served, request, on_done)
             on_part = _classifying(served, request, on_part)
@@ -240,9 +247,9 @@ class DataPlane:
         try:
             while True:
                 response = await arrived.get()
-                if isinstance(response, InferdError):
-                    raise response
                 if response is _END:
+                    if failure is not None:
+                        raise failure
                     return
                 yield response
                 if not streams:

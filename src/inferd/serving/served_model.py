@@ -15,7 +15,7 @@ from typing import Protocol
 from inferd.backends.base import ModelDescription
 from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
 from inferd.batching.policy import BatchPolicy
-from inferd.batching.queue import OnDone, QueuedRequest
+from inferd.batching.queue import OnDone, OnPart, QueuedRequest
 from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelDynamicBatching
 from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
@@ -23,7 +23,7 @@ from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
 from inferd.serving.validation import RequestValidator
 from inferd.serving.visits import MountedApp
-from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.inference import InferenceRequest
 from inferd.types.signature import Signature, signature_specs, tensor_signature
 from inferd.types.tensor import Array, TensorSpec
 from inferd.workers.culprits import Culprits
@@ -134,7 +134,7 @@ class ServedModel:
 
     def submit(
         self, request: InferenceRequest, on_done: OnDone,
-        on_part: Callable[[InferenceResponse], None] | None = None,
+        on_part: OnPart | None = None,
     ) -> QueuedRequest:  # fmt: skip
         """Queue a request; `on_done` is called once, on the loop's thread, unless it is cancelled.
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from inferd.batching.batch import Batch
+from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.batching.queue import QueuedRequest
@@ -302,10 +302,10 @@ class WorkerPool:
                 job = seat.jobs.get(event.job)
                 if job is not None:
                     self._done(seat, job, event)
-            case Part(number, outputs):
-                job = seat.jobs.get(number)
+            case Part():
+                job = seat.jobs.get(event.job)
                 if job is not None and job.batch.on_part is not None:
-                    job.batch.on_part([unpack(packed, None, False) for packed in outputs])
+                    job.batch.on_part(_part(event))
             case Ask() | Forget():
                 self._asked(seat, event)
             case _ if isinstance(event, VisitEvent):
@@ -388,3 +388,8 @@ class WorkerPool:
     def _acquit(self, job: Job) -> None:
         for item in job.batch.items:
             self.culprits.acquit(item.request.method, item.arrays)
+
+
+def _part(part: Part) -> StreamPart:
+    arrays = [None if packed is None else unpack(packed, None, False) for packed in part.outputs]
+    return StreamPart(arrays, part.parameters, part.error, part.final)

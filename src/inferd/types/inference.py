@@ -51,10 +51,15 @@ class InferenceRequest(msgspec.Struct, eq=False):
 
 
 class InferenceResponse(msgspec.Struct, eq=False):
-    """The answer: the outputs that were asked for, in the order asked for."""
+    """The answer: the outputs that were asked for, in the order asked for.
+
+    One of a stream may have any of them, or none. `final` says of it that nothing comes behind it;
+    a stream may also end without saying so.
+    """
 
     model_name: str
     model_version: str
     outputs: list[Tensor]
     id: str = ""
     parameters: Parameters | None = None
+    final: bool = False

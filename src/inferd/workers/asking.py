@@ -35,8 +35,7 @@ class Asking:
     def answered(self, answer: Answer) -> None:
         """Hand an answer to whoever waits for it."""
         with self._lock:
-            last = answer.last or answer.error is not None
-            taker = (self._takers.pop if last else self._takers.get)(answer.ask, None)
+            taker = (self._takers.pop if answer.last else self._takers.get)(answer.ask, None)
         if taker is not None:
             taker(answer)
 

@@ -66,7 +66,8 @@ class Took(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """What came of an Ask: outputs by name, or the error; `last` ends a stream, without outputs."""
+    """What came of an Ask: outputs by name, or an error; `last` ends a stream, without outputs. An
+    error that is not the last is one part of it."""
 
     ask: int
     outputs: dict[str, Packed]
@@ -173,10 +174,14 @@ class Done(_Message, frozen=True):
 
 
 class Part(_Message, frozen=True):
-    """The next of a job's stream."""
+    """The next of a job's stream: outputs in the model's order, None for one that it does not have,
+    or an error that does not end the stream. `final`: nothing comes behind it."""
 
     job: int
-    outputs: list[Packed]
+    outputs: list[Packed | None]
+    parameters: dict[str, bool | int | float | str] | None = None
+    error: InferdError | None = None
+    final: bool = False
 
 
 class Ask(_Message, frozen=True):

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from inferd.errors import InvalidRequest
+from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.call.arrays import from_bf16
 from inferd.types.datatype import BF16, BYTES, DATATYPES
+from inferd.types.inference import InferenceResponse
 from inferd.types.signature import Argument
 from inferd.types.tensor import Array
 
@@ -82,3 +83,10 @@ def _elements(items: Array, write: Any) -> bytes:
         text: bytes = write(_bytes(items[()]))
         return text
     return b"[%b]" % b",".join([write(_bytes(e)) for e in items.reshape(-1).tolist()])
+
+
+def whole(response: InferenceResponse | InferdError) -> InferenceResponse:
+    """A part of a stream whose reader cannot go on behind an error; raises it."""
+    if isinstance(response, InferdError):
+        raise response
+    return response

@@ -15,6 +15,7 @@ import numpy as np
 
 from inferd.errors import InferdError, InvalidRequest, Overloaded
 from inferd.protocols.call.codec import codec_of
+from inferd.protocols.call.writing import whole
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.websocket.messages import (
     MessageId,
@@ -241,7 +242,7 @@ class WebSocketCalls:
         try:
             async with aclosing(self._plane.stream(parsed.request)) as stream:
                 async for response in stream:
-                    self._sender.send(*parsed.encode(response))
+                    self._sender.send(*parsed.encode(whole(response)))
                     await self._sender.drained()
         except InferdError as error:
             self._fail(id, error)

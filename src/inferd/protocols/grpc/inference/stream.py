@@ -144,7 +144,10 @@ class InferStream:
         try:
             async with aclosing(self._plane.stream(request)) as stream:
                 async for response in stream:
-                    await self._answers.put(encode_stream_infer(response, final=False))
+                    if isinstance(response, InferdError):
+                        await self._answers.put(self._failure(request, response))
+                    else:
+                        await self._answers.put(encode_stream_infer(response, final=False))
             if wants_end:
                 end = encode_stream_infer(empty_response(request), final=True)
                 await self._answers.put(end)

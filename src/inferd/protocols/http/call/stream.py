@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError
+from inferd.protocols.call.writing import whole
 from inferd.protocols.faults import internal_error, log_fault
 from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.event_stream import EventStream
@@ -53,7 +54,7 @@ class StreamedCall:
         finally:
             self._events.close()
 
-    async def _open(self) -> AsyncGenerator[InferenceResponse, None]:
+    async def _open(self) -> AsyncGenerator[InferenceResponse | InferdError, None]:
         """Decode, and open the model's stream."""
         call = self._call
         if call.is_heavy:
@@ -66,7 +67,7 @@ class StreamedCall:
     async def _collect(self) -> None:
         call = self._call
         async with aclosing(await self._open()) as stream:
-            results = [call.encode(response) async for response in stream]
+            results = [call.encode(whole(response)) async for response in stream]
         call.send(b"[%b]" % b",".join(results))
 
     async def _stream(self) -> None:
@@ -74,7 +75,7 @@ class StreamedCall:
         async with aclosing(await self._open()) as stream:
             self._events.arm()
             async for response in stream:
-                self._events.send(b"data: %b\n\n" % call.encode(response))
+                self._events.send(b"data: %b\n\n" % call.encode(whole(response)))
                 await call.connection.drained()
         self._events.end(_DONE)
 
