@@ -2,13 +2,16 @@
 
     InferdError
     ├── InvalidRequest          the caller's input is wrong; the message names field and fix
-    │   └── PayloadTooLarge     the caller's input is over a size limit
+    │   ├── PayloadTooLarge     the caller's input is over a size limit
+    │   └── RegionExists        a region of shared memory has that name already
     ├── ModelNotFound           no such model, or no such version
+    ├── RegionNotFound          no region of shared memory has that name
     ├── ModelUnavailable        the model exists and is not ready
     ├── Overloaded              refused at once, nothing was done; knows when to come back
     ├── RequestTimeout          the deadline passed before an answer
     ├── RequestCancelled        the caller left
     ├── Unsupported             inferd, or this model, does not do that
+    │   └── OnlyStreams         the model answers with a stream, which the call cannot carry
     ├── ConfigError             a configuration is wrong; knows file and field
     └── BackendError            the framework that runs the model failed
         └── EngineDead          a language model's engine ended; it is being started again
@@ -37,10 +40,22 @@ class PayloadTooLarge(InvalidRequest):
     code = "payload_too_large"
 
 
+class RegionExists(InvalidRequest):
+    """A region of shared memory is registered under that name already."""
+
+    code = "region_exists"
+
+
 class ModelNotFound(InferdError):
     """No model, or no version of it, has that name."""
 
     code = "model_not_found"
+
+
+class RegionNotFound(InferdError):
+    """No region of shared memory is registered under that name."""
+
+    code = "region_not_found"
 
 
 class ModelUnavailable(InferdError):
@@ -78,6 +93,10 @@ class Unsupported(InferdError):
     """Known, understood, and not offered (by inferd or by this model)."""
 
     code = "unsupported"
+
+
+class OnlyStreams(Unsupported):
+    """The model answers with a stream of responses, which the call cannot carry."""
 
 
 class ConfigError(InferdError):

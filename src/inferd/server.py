@@ -43,6 +43,7 @@ from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import LoadProgress
+from inferd.serving.shared_memory import SharedMemory
 from inferd.types.model import ModelStatus
 from inferd.types.tensor import TensorSpec
 
@@ -102,7 +103,8 @@ class Server:
             paths, cores, config.model_load_thread_count, engine, progress, config.trust,
             Tracing(self._traces),
         )  # fmt: skip
-        self.data = DataPlane(self.manager, config.strict_readiness)
+        shared_memory = SharedMemory(config.shared_memory == "system")
+        self.data = DataPlane(self.manager, config.strict_readiness, shared_memory)
         self.control = ControlPlane(self.manager, config)
         most = config.http_max_input_size
         direct = (
@@ -138,6 +140,9 @@ class Server:
     async def serve(self, announce: Announce) -> int:
         """Start, serve until told to stop, stop."""
         keep_freed_memory()
+        warning = self.data.shared_memory.warning()
+        if warning:
+            _log.warning(warning)
         np.seterr(over="ignore")  # a number too large for its datatype becomes infinite, silently
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

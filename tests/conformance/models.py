@@ -38,6 +38,26 @@ def write_repository(root: Path) -> None:
     )  # fmt: skip
 
 
+DECOUPLED = """
+import asyncio
+from collections.abc import AsyncIterator
+
+import inferd
+
+
+class Repeat(inferd.Model, max_concurrency=8):
+    ended: dict[str, int] = {}
+
+    async def predict(self, value: int, times: int, wait_s: float) -> AsyncIterator[int]:
+        if times < 0:
+            raise ValueError("times must not be negative")
+        for _ in range(times):
+            await asyncio.sleep(wait_s)
+            yield value
+"""
+"""A model that answers a request with as many responses as it says."""
+
+
 def batches(size: int) -> dict[str, Any]:
     return {"max_batch_size": size}
 

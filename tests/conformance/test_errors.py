@@ -93,12 +93,12 @@ def test_an_output_that_is_asked_for_twice_is_refused(client: Client) -> None:
     assert "output 'OUTPUT0' already exists in request" in message
 
 
-def test_shared_memory_is_not_implemented(client: Client) -> None:
+def test_a_region_of_shared_memory_that_nobody_registered(client: Client) -> None:
     made = triton.InferInput("INPUT0", [1, 1], "FP32")
     made.set_shared_memory("region", 4)
-    with pytest.raises(InferenceServerException) as error:
+    with pytest.raises(InferenceServerException, match="Unable to find shared memory") as error:
         client.infer("id_FP32", [made])
-    assert error.value.status() == "501"
+    assert error.value.status() == "404"
 
 
 def post(server: ServerProcess, body: bytes, **headers: str) -> tuple[int, str]:

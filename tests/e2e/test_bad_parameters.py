@@ -90,10 +90,10 @@ def test_bad_output_is_refused(server: RunningServer, outputs: list[Any], phrase
     assert_refuses(server, "mlp", {**GOOD_BODY, "outputs": outputs}, phrase)
 
 
-def test_shared_memory_is_not_implemented(server: RunningServer) -> None:
+def test_shared_memory_is_off(server: RunningServer) -> None:
     region = {"shared_memory_region": "r", "shared_memory_byte_size": 64}
     outputs = [{"name": "y", "parameters": region}]
-    phrase = "shared memory is not supported"
+    phrase = "start the server with --shared-memory system"
     assert_refuses(server, "mlp", {**GOOD_BODY, "outputs": outputs}, phrase, status=501)
     wire = {"name": "x", "shape": [1, 16], "datatype": "FP32", "parameters": region}
     assert_refuses(server, "mlp", {"inputs": [wire]}, phrase, status=501)

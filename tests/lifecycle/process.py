@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 SRC = Path(__file__).resolve().parents[2] / "src"
 START_S = 180.0
 STOP_S = 45.0
+_GRPC = re.compile(r"^grpc: +(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,12 @@ class ServerProcess:
     def address(self) -> str:
         """Host and port, as tritonclient wants them."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        """Host and port of gRPC."""
+        found = wait_until(lambda: _GRPC.search(self.log_text()), "gRPC announced")
+        return str(found[1])
 
     # -- asking -------------------------------------------------------------------------------
 

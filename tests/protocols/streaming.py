@@ -1,9 +1,9 @@
 """A model that streams, behind a real plane and a real listener; its stream is the test's."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import msgspec
 
@@ -14,6 +14,7 @@ from inferd.errors import BackendError, InferdError
 from inferd.protocols.http.app import RequestRouter, create_app
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.websocket.route import WebSocketRoute
 from inferd.serving.control_plane import ControlPlane
@@ -29,6 +30,10 @@ class CountingPlane(DataPlane):
 
     results = 3
     ends_with: InferdError | None = None
+    instead: Mapping[int, InferdError] = MappingProxyType({})
+    """Errors that come in place of results, by number."""
+    last_is_final = False
+    """Whether the model says so of its last result."""
     gate: asyncio.Event | None = None
     """Where there is one, the stream waits for it before it goes on behind its first result."""
 
@@ -37,15 +42,21 @@ class CountingPlane(DataPlane):
         self.asked: list[InferenceRequest] = []
         self.left = 0
 
-    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+    async def stream(
+        self, request: InferenceRequest
+    ) -> AsyncGenerator[InferenceResponse | InferdError, None]:
         self.asked.append(request)
         try:
             for number in range(1, self.results + 1):
                 if number == 2 and self.gate is not None:
                     await self.gate.wait()
+                if number in self.instead:
+                    yield self.instead[number]
+                    continue
                 array = request.inputs[0].array * number
                 output = Tensor("y", request.inputs[0].datatype, array)
-                yield InferenceResponse(request.model_name, "1", [output])
+                final = self.last_is_final and number == self.results
+                yield InferenceResponse(request.model_name, "1", [output], request.id, final=final)
             if self.ends_with is not None:
                 raise self.ends_with
         except (asyncio.CancelledError, GeneratorExit):
@@ -68,6 +79,7 @@ class StreamingServer:
             RequestRouter(
                 create_app(self.plane, control, lambda: b"", most),
                 CallRoute(self.plane, most),
+                InferRoute(self.plane, most),
                 WebSocketRoute(self.plane, most),
             ),
             HttpLimits(),

@@ -18,7 +18,7 @@ from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.policy import BatchPolicy, CloseReason, Wait
 from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest, RequestGroup, RequestQueue
 from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
-from inferd.observability.statistics import FailureReason, ModelStatistics
+from inferd.observability.statistics import FailureReason, ModelStatistics, ResponseEnd
 from inferd.observability.tracing import NOT_TRACED, Compute
 from inferd.types.inference import InferenceResponse, Parameters
 from inferd.types.tensor import Array, Tensor, TensorSpec
@@ -321,6 +321,7 @@ class DynamicBatcher:
                 item.stage = RUNNING
         self._statistics.batch_closed(reason)
         if batch.items[0].on_part is not None:
+            batch.items[0].part_ns = batch.start_ns
             batch.on_part = partial(self._part, batch.items[0])
         self.running += 1
         self._runner.run(batch, self._finished, not (self.queue.size or self._retries))
@@ -349,6 +350,8 @@ class DynamicBatcher:
                 sum([item.riders for item in batch.items]), batch.rows, result.input_ns,
                 result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
             )  # fmt: skip
+            if batch.on_part is not None and batch.wanted and batch.items[0].part_ns:
+                self._responded(batch.items[0], "empty_response", end_ns)
             if self.trace.on:
                 self._trace(batch, result, end_ns)
             self._answer(batch, parts, end_ns, result.parameters)
@@ -369,13 +372,23 @@ class DynamicBatcher:
     def _part(self, item: QueuedRequest, part: StreamPart) -> None:
         if item.stage is DONE or item.on_part is None:
             return
-        item.parts += 1
+        came_ns = _clock_ns()
         if part.error is not None:
             item.on_part(part.error)
-            return
-        response = self._response(item, part.arrays)
-        response.parameters, response.final = part.parameters, part.final
-        item.on_part(response)
+        else:
+            response = self._response(item, part.arrays)
+            response.parameters, response.final = part.parameters, part.final
+            item.on_part(response)
+        self._responded(item, "success" if part.error is None else "fail", came_ns)
+        item.parts += 1
+        if part.final:
+            item.part_ns = 0
+
+    def _responded(self, item: QueuedRequest, end: ResponseEnd, came_ns: int) -> None:
+        """Count a response of a stream, or what came in its place."""
+        before_ns, item.part_ns = item.part_ns, _clock_ns()
+        infer_ns, output_ns = came_ns - before_ns, item.part_ns - came_ns
+        self._statistics.responded(item.parts, end, infer_ns, output_ns)
 
     def _without_failed(self, batch: Batch, errors: dict[int, InferdError]) -> Batch:
         """Answer the requests that failed by themselves; the rest of the batch."""
@@ -451,6 +464,8 @@ class DynamicBatcher:
             end_ns = _clock_ns()
             for _ in range(item.riders):
                 self._statistics.failed(reason, end_ns - item.arrival_ns)
+            if item.part_ns:
+                self._responded(item, "cancel" if reason == "CANCELED" else "fail", end_ns)
             if self.trace.on:
                 self._trace_one(item, end_ns)
         if item.timers is not None:

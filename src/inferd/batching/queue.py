@@ -54,6 +54,8 @@ class QueuedRequest(msgspec.Struct, eq=False):
     outputs. A part that is an error does not end the stream."""
     parts: int = 0
     """How many of a stream have been told."""
+    part_ns: int = 0
+    """When the latest part of a stream was told, or its batch began; 0 where nothing more comes."""
     riders: int = 1
     """How many requests of one row each it stands for, which came together."""
     outputs_of: tuple[TensorSpec, ...] | None = None

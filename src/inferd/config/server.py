@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 ModelControlMode = Literal["none", "poll", "explicit"]
+SharedMemoryKind = Literal["none", "system"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -124,6 +125,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     repository_poll_secs: Annotated[
         Seconds, Meta(description="Seconds between two looks at the repository in poll mode.")
     ] = 15.0
+    shared_memory: Annotated[
+        SharedMemoryKind,
+        Meta(
+            description="system: clients on this machine may have tensors in regions of /dev/shm, "
+            "of which whoever reaches the server may then read and write all that it may."
+        ),
+    ] = "none"
     trust: Annotated[
         bool,
         Meta(

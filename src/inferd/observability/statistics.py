@@ -51,6 +51,26 @@ class Histogram:
         self.total += value
 
 
+ResponseEnd = Literal["success", "fail", "empty_response", "cancel"]
+
+MAX_RESPONSES = 1024
+"""Of responses that stand further back in their streams nothing is kept."""
+
+
+class ResponseStatistics:
+    """Timings of the responses that stand at one place of their streams."""
+
+    __slots__ = ("cancel", "compute_infer", "compute_output", "empty_response", "fail", "success")
+
+    def __init__(self) -> None:
+        self.compute_infer = Duration()
+        self.compute_output = Duration()
+        self.success = Duration()
+        self.fail = Duration()
+        self.empty_response = Duration()
+        self.cancel = Duration()
+
+
 class BatchSizeStatistics:
     """Timings of the executions of one batch size."""
 
@@ -79,6 +99,8 @@ class ModelStatistics:
         self.execution_count = 0
         self.last_inference_ms = 0
         self.batch_sizes: dict[int, BatchSizeStatistics] = {}
+        self.responses: dict[int, ResponseStatistics] = {}
+        """Of a model that streams, by their place."""
         self.closed: dict[str, int] = {}
         self.request_histogram = Histogram(LATENCY_BOUNDS_NS)
         self.queue_histogram = Histogram(LATENCY_BOUNDS_NS)
@@ -126,3 +148,17 @@ class ModelStatistics:
         """Count one request that ended in an error or was given up."""
         self.failures[reason] += 1
         self.fail.add(1, request_ns)
+
+    def responded(self, place: int, end: ResponseEnd, infer_ns: int, output_ns: int = 0) -> None:
+        """Count one response of a stream, or the end that stands in its place: how long the model
+        took for it, and how long it took to hand it on."""
+        if place >= MAX_RESPONSES:
+            return
+        counted = self.responses.get(place)
+        if counted is None:
+            counted = self.responses[place] = ResponseStatistics()
+        if end in ("success", "fail"):
+            counted.compute_infer.add(1, infer_ns)
+            counted.compute_output.add(1, output_ns)
+        counted_end: Duration = getattr(counted, end)
+        counted_end.add(1, infer_ns + output_ns)

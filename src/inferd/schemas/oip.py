@@ -73,3 +73,11 @@ class UnloadRequest(msgspec.Struct):
     """Optional body of a model unload."""
 
     parameters: Parameters = {}
+
+
+class RegisterRequest(msgspec.Struct):
+    """Body of the registration of system shared memory: an object's name, and a part of it."""
+
+    key: str = ""
+    byte_size: int = 0
+    offset: int = 0

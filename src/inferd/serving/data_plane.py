@@ -16,18 +16,23 @@ from inferd.serving.classification import check_classification, classify
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import ServedLLM
 from inferd.serving.served_model import ServedModel
+from inferd.serving.shared_memory import SharedMemory, SharedOutputs
 from inferd.serving.text_model import TEXT_TASKS, TextModel, TextTask, text_model
 from inferd.serving.visits import MountedApp
-from inferd.types.inference import InferenceRequest, InferenceResponse
+from inferd.types.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from inferd.types.model import ModelMetadata
 
 
 class DataPlane:
     """Answers requests. All calls on the loop's thread."""
 
-    def __init__(self, manager: ModelManager, strict_readiness: bool = True) -> None:
+    def __init__(
+        self, manager: ModelManager, strict_readiness: bool = True,
+        shared_memory: SharedMemory | None = None,
+    ) -> None:  # fmt: skip
         self._manager = manager
         self._strict = strict_readiness
+        self.shared_memory = shared_memory or SharedMemory()
         self.started = False
         self.leaving = False
         """Whether clients are being told to go elsewhere; what they still ask is answered."""
@@ -117,6 +122,16 @@ class DataPlane:
             f"model '{name}' is not a language model; it is served on /v2/models/{name}/infer"
         )
 
+    def language_model(self, name: str, version: str = "") -> ServedLLM | None:
+        """The language model of that name; None for a model of tensors.
+
+        Raises ModelNotFound, ModelUnavailable.
+        """
+        if self.draining:
+            raise ModelUnavailable("the server is shutting down and takes no new requests")
+        served = self._manager.resolve(name, version)
+        return served if isinstance(served, ServedLLM) else None
+
     def generators(self) -> list[ServedLLM]:
         """The language models that answer, by name."""
         names = {llm.name for llm in self._manager.served_llms()}
@@ -183,13 +198,17 @@ class DataPlane:
         A caller that leaves calls `cancel` on what is returned, and is not called back.
 
         Raises at once, without calling `on_done`: InvalidRequest, ModelNotFound, ModelUnavailable,
-        Overloaded.
+        Overloaded, RegionNotFound, and OnlyStreams for a model that answers with a stream.
         """
         if self.draining:
             raise Overloaded("the server is shutting down and takes no new requests", 5.0)
         served = self._manager.predictive(request.model_name, request.model_version)
-        if request.outputs:
-            on_done = _classifying(served, request, on_done)
+        special = _special(request)
+        if special:
+            places = self.shared_memory.outputs(special)
+            if places is not None:
+                on_done = _sharing(places, on_done)
+            on_done = _classifying(served, special, on_done)
         return served.submit(request, on_done)
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -240,9 +259,12 @@ class DataPlane:
         streams = served.signature.streams and request.method == "predict"
         on_done: OnDone = end
         on_part: OnPart = arrived.put_nowait
-        if request.outputs:
-            on_done = _classifying(served, request, on_done)
-            on_part = _classifying(served, request, on_part)
+        places = None
+        special = _special(request)
+        if special:
+            places = self.shared_memory.outputs(special)
+            on_done = _classifying(served, special, on_done)
+            on_part = _classifying(served, special, on_part)
         item = served.submit(request, on_done, on_part if streams else None)
         try:
             while True:
@@ -251,6 +273,10 @@ class DataPlane:
                     if failure is not None:
                         raise failure
                     return
+                if places is not None and isinstance(response, InferenceResponse):
+                    response = await _written(places, response)
+                    if isinstance(response, InferdError) and not streams:
+                        raise response
                 yield response
                 if not streams:
                     return
@@ -263,10 +289,41 @@ class DataPlane:
 _END = InferenceResponse("", "", [])
 
 
+def _sharing(outputs: SharedOutputs, on_done: OnDone) -> OnDone:
+    """Write outputs to shared memory before the answer is told."""
+
+    def done(result: InferenceResponse | InferdError) -> None:
+        if isinstance(result, InferdError):
+            on_done(result)
+        elif outputs.is_heavy(result):
+            loop = asyncio.get_running_loop()
+            writing = loop.run_in_executor(None, outputs.written, result)
+            writing.add_done_callback(lambda written: on_done(written.result()))
+        else:
+            on_done(outputs.written(result))
+
+    return done
+
+
+async def _written(
+    outputs: SharedOutputs, response: InferenceResponse
+) -> InferenceResponse | InferdError:
+    if not outputs.is_heavy(response):
+        return outputs.written(response)
+    return await asyncio.get_running_loop().run_in_executor(None, outputs.written, response)
+
+
+def _special(request: InferenceRequest) -> list[RequestedOutput] | None:
+    """The outputs that are not wanted as they are, where they would be."""
+    if not request.outputs:
+        return None
+    return [o for o in request.outputs if o.classification or o.shared is not None]
+
+
 def _classifying(
-    served: ServedModel, request: InferenceRequest, on_done: OnDone
+    served: ServedModel, outputs: list[RequestedOutput], on_done: OnDone
 ) -> Callable[[InferenceResponse | InferdError], None]:
-    counts = {o.name: o.classification for o in request.outputs or () if o.classification}
+    counts = {o.name: o.classification for o in outputs if o.classification}
     if not counts:
         return on_done
     specs = {spec.name: spec for spec in served.outputs}

@@ -18,7 +18,14 @@ from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, OnPart, QueuedRequest
 from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelDynamicBatching
-from inferd.errors import InferdError, InvalidRequest, ModelUnavailable, Overloaded, Unsupported
+from inferd.errors import (
+    InferdError,
+    InvalidRequest,
+    ModelUnavailable,
+    OnlyStreams,
+    Overloaded,
+    Unsupported,
+)
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
 from inferd.serving.validation import RequestValidator
@@ -147,9 +154,10 @@ class ServedModel:
             item = self._item(request, on_done, arrival_ns)
             if self.signature.streams and request.method == "predict":
                 if on_part is None:
-                    raise Unsupported(
+                    raise OnlyStreams(
                         f"model '{self.name}' answers with a stream, which this call cannot carry; "
-                        f"use POST /models/{self.name}, /ws/models/{self.name} or ModelStreamInfer"
+                        f"use POST /models/{self.name}, /ws/models/{self.name}, generate_stream or "
+                        "ModelStreamInfer"
                     )
                 item.on_part = on_part
         except InferdError:

@@ -11,11 +11,21 @@ Parameters = Mapping[str, Any]
 """Parameter values are bool, int, float or str."""
 
 
+class SharedPlace(msgspec.Struct, frozen=True):
+    """Where in a registered region of shared memory a tensor lies, in bytes from its start."""
+
+    region: str
+    offset: int
+    byte_size: int
+
+
 class RequestedOutput(msgspec.Struct, eq=False):
-    """An output that the caller asks for by name; `classification` > 0 asks for its top K."""
+    """An output that the caller asks for by name; `classification` > 0 asks for its top K, `shared`
+    says where to write it."""
 
     name: str
     classification: int = 0
+    shared: SharedPlace | None = None
 
 
 class SequenceStep(msgspec.Struct, frozen=True):

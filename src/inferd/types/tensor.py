@@ -26,6 +26,16 @@ def left_out(spec: "TensorSpec") -> LeftOut:
     return np.empty(shape, spec.datatype.dtype).view(LeftOut)
 
 
+class Elsewhere(np.ndarray[Any, np.dtype[Any]]):
+    """What stands for an output that has been written to shared memory: an array that has its
+    shape, and no elements of its own."""
+
+
+def elsewhere(array: Array) -> Elsewhere:
+    """What stands for an array."""
+    return np.broadcast_to(np.empty((), array.dtype), array.shape).view(Elsewhere)
+
+
 class Tensor(msgspec.Struct, eq=False):
     """A named array. BYTES arrays hold `bytes` objects, BF16 arrays are uint16 bit patterns."""
 

@@ -302,3 +302,21 @@ def test_a_lone_number_is_written_whatever_c_calls_its_type(kind: str) -> None:
     made = codec(outputs=(argument("y", "value", datatype.name),))
     tensor = Tensor("y", datatype, np.array([1], kind))
     assert json.loads(made.encode([tensor], True)) == {"y": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "bare", "text"),
+    [
+        ("ab", False, b'{"a":1.0,"b":2.0}'), ("b", False, b'{"b":2.0}'), ("", False, b"{}"),
+        ("ba", False, b'{"a":1.0,"b":2.0}'), ("", True, b"{}"),
+    ],
+)  # fmt: skip
+def test_a_response_may_have_some_of_the_outputs(names: str, bare: bool, text: bytes) -> None:
+    outputs = (argument("a"),) if bare else (argument("a"), argument("b"))
+    made = codec(outputs=outputs, bare=bare)
+    values = {"a": np.float32([1]), "b": np.float32([2])}
+    tensors = [Tensor(name, DATATYPES["FP32"], values[name]) for name in names]
+    if names == "ba":
+        made = codec(outputs=(*outputs, argument("c")))
+    for _ in range(2):
+        assert made.encode(tensors, True) == text

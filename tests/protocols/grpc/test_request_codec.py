@@ -18,7 +18,7 @@ from inferd.protocols.grpc.inference.request_codec import (
 )
 from inferd.protocols.http.oip.request_codec import decode_request
 from inferd.types.datatype import DATATYPES
-from inferd.types.inference import InferenceRequest
+from inferd.types.inference import InferenceRequest, SharedPlace
 from inferd.types.tensor import Array
 from protocols.grpc.wire import (
     CONTENTS,
@@ -353,12 +353,70 @@ def test_other_keys_of_triton_are_reserved(key: str) -> None:
     assert said == f"parameter keys starting with 'triton_' are reserved: '{key}'"
 
 
-def test_shared_memory_is_refused_by_name() -> None:
+def shared(region: str = "r", byte_size: int = 4, **more: Any) -> dict[str, Any]:
+    return {"shared_memory_region": region, "shared_memory_byte_size": byte_size, **more}
+
+
+def test_shared_memory_is_off_where_nothing_reads_it() -> None:
     wire = message()
-    add_input(wire, "x", "FP32", (1,), shared_memory_region="r", shared_memory_byte_size=4)
-    assert refused(wire, Unsupported) == "input 'x': shared memory is not supported by this server"
-    wire = add_output(message(), "y", shared_memory_region="r")
-    assert refused(wire, Unsupported) == "output 'y': shared memory is not supported by this server"
+    add_input(wire, "x", "FP32", (1,), **shared())
+    assert "start the server with --shared-memory system" in refused(wire, Unsupported)
+
+
+def test_inputs_in_shared_memory_have_no_raw_contents() -> None:
+    read = []
+
+    def reader(place: SharedPlace) -> memoryview:
+        read.append(place)
+        return memoryview(np.float32(place.offset).tobytes())
+
+    wire = message()
+    add_input(wire, "a", "FP32", (1,), **shared(shared_memory_offset=8))
+    add_raw(wire, "b", "FP32", np.float32([1]))
+    add_input(wire, "c", "FP32", (1,), **shared("s"))
+    add_raw(wire, "d", "FP32", np.float32([2]))
+    request, _ = decode_infer(wire.SerializeToString(), reader)
+    assert [(t.name, t.array.tolist()) for t in request.inputs] == [
+        ("a", [8]), ("b", [1]), ("c", [0]), ("d", [2]),
+    ]  # fmt: skip
+    assert read == [SharedPlace("r", 8, 4), SharedPlace("s", 0, 4)]
+    for contents, said in (([b"more"], "expected 2 raw input contents but got 3"),
+                           ([b"more"] * 2, "contents field must not be specified")):  # fmt: skip
+        wire.raw_input_contents.extend(contents[:1])
+        with pytest.raises(InvalidRequest, match=said):
+            decode_infer(wire.SerializeToString(), reader)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (shared(byte_size=-1), "'shared_memory_byte_size' must be a number of bytes, got -1"),
+        (shared(shared_memory_offset="8"), "'shared_memory_offset' must be a number of bytes"),
+        ({"shared_memory_region": 3}, "'shared_memory_region' must be a name, got 3"),
+        ({"shared_memory_region": "r"}, "'shared_memory_byte_size' must be a number of bytes"),
+    ],
+)
+def test_places_in_shared_memory_that_cannot_be(parameters: dict[str, Any], said: str) -> None:
+    wire = message()
+    add_input(wire, "x", "FP32", (1,), **parameters)
+    assert said in refused(wire)
+    assert said in refused(add_output(message(), "y", **parameters))
+
+
+def test_contents_and_shared_memory() -> None:
+    wire = add_typed(message(), "x", "FP32", (1,), [1.0])
+    wire.inputs[0].parameters["shared_memory_region"].string_param = "r"
+    wire.inputs[0].parameters["shared_memory_byte_size"].int64_param = 4
+    assert "has both 'contents' and 'shared_memory_region'" in refused(wire)
+
+
+def test_outputs_in_shared_memory() -> None:
+    found = decoded(add_output(message(), "y", **shared(shared_memory_offset=8))).outputs
+    assert found is not None
+    assert [output.shared for output in found] == [SharedPlace("r", 8, 4)]
+    assert "can't set both 'shared_memory_region' and 'classification'" in refused(
+        add_output(message(), "y", classification=3, **shared())
+    )
 
 
 def test_outputs_that_are_asked_for() -> None:

@@ -368,4 +368,13 @@ async def test_calls_that_are_not_offered_say_their_name(folder: Path) -> None:
         for name in NOT_OFFERED:
             error = await client.error(name)
             assert isinstance(error, Unsupported)
-            assert str(error) == f"{name} is not supported by this server"
+            assert str(error).startswith(f"{name}: CUDA shared memory is not supported")
+
+
+@on_loop
+async def test_shared_memory_is_off_unless_it_is_switched_on(folder: Path) -> None:
+    async with repository(folder) as client:
+        for verb in ("Status", "Register", "Unregister"):
+            error = await client.error(f"SystemSharedMemory{verb}", name="r")
+            assert isinstance(error, Unsupported)
+            assert "start the server with --shared-memory system" in str(error)

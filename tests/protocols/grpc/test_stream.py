@@ -143,6 +143,66 @@ async def test_a_deadline_is_that_of_every_request(tmp_path: Path) -> None:
         assert [request.deadline_ns for request in streaming.plane.asked] == [123, 123]
 
 
+@on_loop
+async def test_a_model_that_says_which_answer_is_its_last(tmp_path: Path) -> None:
+    async with Streaming(tmp_path) as streaming:
+        streaming.plane.last_is_final = True
+        answers = await streaming.client.stream(ask(1, "a", **{END: True})).rest()
+        assert [(value(answer), final(answer)) for answer in answers] == [
+            (1, False),
+            (2, False),
+            (3, True),
+        ]
+
+
+@on_loop
+async def test_a_stream_may_have_no_answers(tmp_path: Path) -> None:
+    async with Streaming(tmp_path) as streaming:
+        streaming.plane.results = 0
+        (end,) = await streaming.client.stream(ask(1, "a"), ask(1, "b", **{END: True})).rest()
+        assert (end.infer_response.id, final(end), end.error_message) == ("b", True, "")
+
+
+@on_loop
+async def test_an_error_in_place_of_an_answer_does_not_end_its_stream(tmp_path: Path) -> None:
+    async with Streaming(tmp_path) as streaming:
+        streaming.plane.instead = {2: BackendError("the second one broke")}
+        one, two, three = await streaming.client.stream(ask(1, "a")).rest()
+        assert (value(one), value(three)) == (1, 3)
+        assert (two.error_message, two.infer_response.id) == ("the second one broke", "a")
+        assert not final(two)
+
+
+@on_loop
+async def test_an_error_in_place_of_an_answer_may_be_a_status(tmp_path: Path) -> None:
+    async with Streaming(tmp_path) as streaming:
+        streaming.client.context.metadata[b"triton_grpc_error"] = b"true"
+        streaming.plane.instead = {2: BackendError("the second one broke")}
+        stream = streaming.client.stream(ask(1))
+        assert value(await stream.next()) == 1
+        with pytest.raises(BackendError, match="the second one broke"):
+            await stream.next()
+
+
+@on_loop
+async def test_requests_reach_their_model_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    note = "x" * 2 * HEAVY_BYTES  # decoded on a thread
+    asked = [ask(n, str(n), **({"note": note} if n % 3 == 0 else {})) for n in range(12)]
+    async with Streaming(tmp_path) as streaming:
+        await streaming.client.stream(*asked).rest()
+        assert [request.id for request in streaming.plane.asked] == [str(n) for n in range(12)]
+    async with Streaming(tmp_path, streams=False) as streaming:
+        submit, ids = streaming.plane.submit, []
+
+        def submitted(request: InferenceRequest, on_done: Any) -> Any:
+            ids.append(request.id)
+            return submit(request, on_done)
+
+        streaming.plane.submit = submitted  # type: ignore[method-assign]
+        await streaming.client.stream(*asked).rest()
+        assert ids == [str(n) for n in range(12)]
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 

@@ -39,5 +39,5 @@ def test_operations_stand_under_their_tags() -> None:
     assert len(headings) == len(set(headings))
     assert set(headings) == {
         "Inference", "Health", "Metadata", "Repository", "Statistics", "Metrics", "Chat",
-        "Completions", "Models", "Tokens", "Texts", "Settings",
+        "Completions", "Models", "Tokens", "Texts", "Settings", "Shared memory",
     }  # fmt: skip

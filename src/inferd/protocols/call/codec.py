@@ -73,6 +73,7 @@ class CallCodec:
             for i, o in enumerate(signature.outputs)
         ]
         self._bare = signature.bare and len(signature.outputs) == 1
+        self._of_some: dict[tuple[str, ...], CallCodec] = {}
 
     def is_optional(self, name: str) -> bool:
         """Whether a call may leave an argument out."""
@@ -151,6 +152,8 @@ class CallCodec:
 
     def encode(self, tensors: list[Tensor], single: bool) -> bytes:
         """The JSON text of an answer's tensors, in the model's order; raises InvalidRequest."""
+        if len(tensors) != len(self._outputs):
+            return self._encode_some(tensors, single)
         parts = []
         for (result, write), tensor in zip(self._outputs, tensors, strict=True):
             array = tensor.array
@@ -164,6 +167,17 @@ class CallCodec:
         if not parts:
             return b"{}"
         return b"".join([x for pair in zip(self._heads, parts, strict=True) for x in pair]) + b"}"
+
+    def _encode_some(self, tensors: list[Tensor], single: bool) -> bytes:
+        """`encode` of a response that has only some of the model's outputs."""
+        given = {tensor.name: tensor for tensor in tensors}
+        outputs = tuple(o for o in self.signature.outputs if o.name in given)
+        names = tuple(o.name for o in outputs)
+        some = self._of_some.get(names)
+        if some is None:
+            signature = msgspec.structs.replace(self.signature, inputs=(), outputs=outputs)
+            some = self._of_some[names] = CallCodec(signature, (), self.batched)
+        return some.encode([given[name] for name in names], single)
 
 
 def _entry(argument: Argument, spec: TensorSpec | None) -> _Entry:

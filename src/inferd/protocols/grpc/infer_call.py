@@ -7,14 +7,19 @@ import time
 from typing import TYPE_CHECKING
 
 from inferd.batching.queue import QueuedRequest
-from inferd.errors import InferdError, InvalidRequest, RequestTimeout
+from inferd.errors import InferdError, InvalidRequest, OnlyStreams, RequestTimeout
 from inferd.protocols.express import MAX_BODY_BYTES, ExpressLanes, Party
 from inferd.protocols.faults import internal_error
 from inferd.protocols.grpc.call import TOO_LATE, UnaryCall
 from inferd.protocols.grpc.framing import Message
 from inferd.protocols.grpc.head import CallHead
-from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy, place_for
-from inferd.protocols.grpc.inference.response_codec import encode_infer
+from inferd.protocols.grpc.inference.request_codec import (
+    decode_infer,
+    is_heavy,
+    may_share,
+    place_for,
+)
+from inferd.protocols.grpc.inference.response_codec import encode_infer, not_by_infer
 from inferd.protocols.grpc.inference.riders import InferRiders, model_named
 from inferd.protocols.http2.stream import Http2Stream
 from inferd.serving.data_plane import DataPlane
@@ -97,8 +102,9 @@ class InferCall(UnaryCall):
 
     def _start(self, message: Message) -> None:
         try:
-            if is_heavy(message):
-                self.on_thread(self._submit, decode_infer, message)
+            shared = self._route.plane.shared_memory
+            if is_heavy(message) or (shared.on and may_share(message)):
+                self.on_thread(self._submit, decode_infer, message, shared.reader())
             else:
                 self._submit(decode_infer(message))
         except InferdError as error:
@@ -118,7 +124,10 @@ class InferCall(UnaryCall):
             if _clock_ns() >= self.deadline_ns:
                 raise RequestTimeout(TOO_LATE)
             request.deadline_ns = self.deadline_ns
-        self._item = self._route.plane.submit(request, self._done)
+        try:
+            self._item = self._route.plane.submit(request, self._done)
+        except OnlyStreams as error:
+            raise not_by_infer() from error
 
     def _done(self, result: InferenceResponse | InferdError) -> None:
         self._item = None

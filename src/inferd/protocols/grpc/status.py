@@ -38,7 +38,9 @@ NAMES = tuple(status.name for status in Status)
 STATUS_OF: dict[str, Status] = {
     "invalid_request": Status.INVALID_ARGUMENT,
     "payload_too_large": Status.RESOURCE_EXHAUSTED,
+    "region_exists": Status.ALREADY_EXISTS,
     "model_not_found": Status.NOT_FOUND,
+    "region_not_found": Status.NOT_FOUND,
     "model_unavailable": Status.UNAVAILABLE,
     "overloaded": Status.UNAVAILABLE,
     "timeout": Status.DEADLINE_EXCEEDED,

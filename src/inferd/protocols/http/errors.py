@@ -10,7 +10,9 @@ from inferd.errors import InferdError, Overloaded
 STATUS_OF: dict[str, int] = {
     "invalid_request": 400,
     "payload_too_large": 413,
+    "region_exists": 400,
     "model_not_found": 404,
+    "region_not_found": 404,
     "model_unavailable": 503,
     "overloaded": 503,
     "timeout": 503,

@@ -13,9 +13,10 @@ EXTENSIONS = (
 """Extensions that are served; the others of Triton's are announced when they are."""
 
 
-def server_metadata(name: str, version: str) -> dict[str, Any]:
-    """Body of `GET /v2`."""
-    return {"name": name, "version": version, "extensions": list(EXTENSIONS)}
+def server_metadata(name: str, version: str, shared_memory: bool = False) -> dict[str, Any]:
+    """Body of `GET /v2`; shared memory is an extension where it is on."""
+    extensions = [*EXTENSIONS, *(("system_shared_memory",) if shared_memory else ())]
+    return {"name": name, "version": version, "extensions": extensions}
 
 
 def model_metadata(metadata: ModelMetadata) -> dict[str, Any]:

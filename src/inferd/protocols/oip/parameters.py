@@ -6,7 +6,8 @@ Source: Triton's extensions of the Open Inference Protocol.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from inferd.errors import InvalidRequest, Unsupported
+from inferd.errors import InvalidRequest
+from inferd.protocols.oip.shared_memory import shared_place
 from inferd.types.inference import RequestedOutput, SequenceStep
 
 CONSUMED = frozenset(
@@ -73,18 +74,11 @@ def _sequence_step(wire: Mapping[str, Any]) -> SequenceStep | None:
     return SequenceStep(id, *flags) if id else None
 
 
-def check_input_parameters(name: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse an input that lies elsewhere."""
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"input '{name}': shared memory is not supported by this server")
-
-
 def requested_output(
     name: str, parameters: Mapping[str, Any], binary_default: bool = False
 ) -> tuple[RequestedOutput, bool]:
     """An output that is asked for, and whether in binary, where the protocol leaves a choice."""
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"output '{name}': shared memory is not supported by this server")
+    shared = shared_place(f"output '{name}'", parameters) if parameters else None
     binary = parameters.get("binary_data", binary_default)
     if not isinstance(binary, bool):
         raise InvalidRequest(f"output '{name}': parameter 'binary_data' must be true or false")
@@ -93,4 +87,8 @@ def requested_output(
         raise InvalidRequest(
             f"output '{name}': parameter 'classification' must be a positive integer"
         )
-    return RequestedOutput(name, count), binary
+    if shared is not None and count:
+        raise InvalidRequest(
+            f"output '{name}' can't set both 'shared_memory_region' and 'classification'"
+        )
+    return RequestedOutput(name, count, shared), binary

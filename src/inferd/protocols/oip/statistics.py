@@ -39,7 +39,17 @@ def model_statistics(served: ServedModel) -> dict[str, Any]:
             "cache_hit": {"count": 0, "ns": 0},
             "cache_miss": {"count": 0, "ns": 0},
         },
-        "response_stats": {},
+        "response_stats": {
+            str(place): {
+                "compute_infer": _duration(response.compute_infer),
+                "compute_output": _duration(response.compute_output),
+                "success": _duration(response.success),
+                "fail": _duration(response.fail),
+                "empty_response": _duration(response.empty_response),
+                "cancel": _duration(response.cancel),
+            }
+            for place, response in sorted(counted.responses.items())
+        },
         "batch_stats": [
             {
                 "batch_size": rows,

@@ -135,20 +135,3 @@ def _object_array(elements: list[bytes]) -> Array:
     array: Array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array
-
-
-def encode_binary(tensor: Tensor) -> bytes | memoryview:
-    """The elements of an output; a view of its array where that has them in order."""
-    if tensor.datatype is BYTES:
-        return _encode_bytes(tensor.array)
-    array = np.ascontiguousarray(tensor.array)
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _encode_bytes(array: Array) -> bytes:
-    parts = []
-    for value in array.ravel().tolist():
-        data = value if isinstance(value, bytes) else str(value).encode()
-        parts.append(struct.pack("<I", len(data)))
-        parts.append(data)
-    return b"".join(parts)

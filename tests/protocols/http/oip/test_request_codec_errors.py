@@ -264,16 +264,31 @@ def test_output_parameters_are_checked(parameters: dict[str, Any], message: str)
     assert "output 'y'" in found
 
 
-@pytest.mark.parametrize("where", ["input", "output"])
-def test_shared_memory_is_unsupported(where: str) -> None:
-    region = {"shared_memory_region": "r"}
-    data = (
-        body(given("x", "FP32", [1], **region))
-        if where == "input"
-        else body(X, outputs=[{"name": "y", "parameters": region}])
+SHARED = {"shared_memory_region": "r", "shared_memory_byte_size": 4}
+
+
+def without_data(**parameters: Any) -> dict[str, Any]:
+    return {"name": "x", "datatype": "FP32", "shape": [1], "parameters": parameters}
+
+
+def test_shared_memory_is_off_where_nothing_reads_it() -> None:
+    with pytest.raises(Unsupported, match="start the server with --shared-memory system"):
+        decode_request("m", "", body(without_data(**SHARED)), None)
+
+
+def test_an_input_lies_in_one_place() -> None:
+    two = without_data(**SHARED, binary_data_size=4), without_data(**SHARED) | {"data": [1.0]}
+    for wire in two:
+        assert "has data and 'shared_memory_region'" in refusal(body(wire))
+    header = body(two[0])
+    assert "has data and 'shared_memory_region'" in refusal(header + bytes(4), len(header))
+
+
+def test_a_place_needs_its_size() -> None:
+    wanted = {"name": "y", "parameters": {"shared_memory_region": "r"}}
+    assert "'shared_memory_byte_size' must be a number of bytes" in refusal(
+        body(X, outputs=[wanted])
     )
-    with pytest.raises(Unsupported, match="shared memory"):
-        decode_request("m", "", data, None)
 
 
 # -- whatever comes -------------------------------------------------------------------------------

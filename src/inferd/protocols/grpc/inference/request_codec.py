@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inferd.errors import InvalidRequest
-from inferd.protocols.oip.parameters import (
-    RequestOptions,
-    check_input_parameters,
-    request_options,
-    requested_output,
+from inferd.protocols.oip.parameters import RequestOptions, request_options, requested_output
+from inferd.protocols.oip.shared_memory import (
+    REGION,
+    ReadShared,
+    no_shared_memory,
+    shared_place,
 )
 from inferd.protocols.oip.tensors import binary_array, datatype_named, element_count, from_values
 from inferd.protocols.pb.messages import Message, message_class, parsed
 from inferd.types.datatype import DATATYPES, DataType
-from inferd.types.inference import InferenceRequest, RequestedOutput
+from inferd.types.inference import InferenceRequest, RequestedOutput, SharedPlace
 from inferd.types.tensor import Array, Tensor
 
 ModelInferRequest = message_class("inference.ModelInferRequest")
@@ -37,6 +38,8 @@ MAX_FIELDS = 65536
 
 WANTS_END = "triton_enable_empty_final_response"
 """The parameter by which the end of a stream is asked for."""
+
+_REGION = REGION.encode()
 
 _KEPT_HEAD_BYTES = 4096
 _KEPT_HEADS = 1024
@@ -66,8 +69,9 @@ class _Input(NamedTuple):
     datatype: DataType
     shape: tuple[int, ...]
     elements: int
-    array: Array | None
-    """The elements where the head has them; they are not to be written to."""
+    data: Array | SharedPlace | None
+    """The elements where the head has them, which are not to be written to, or where they are to be
+    read."""
 
 
 class _Head(NamedTuple):
@@ -79,9 +83,12 @@ class _Head(NamedTuple):
     wants_end: bool
 
 
-def decode_infer(data: Buffer) -> tuple[InferenceRequest, bool]:
+def decode_infer(
+    data: Buffer, read: ReadShared = no_shared_memory
+) -> tuple[InferenceRequest, bool]:
     """A request, whose arrays are views of `data` where they can be; and whether its client wants
-    to be told the end of a stream. Raises InvalidRequest, Unsupported."""
+    to be told the end of a stream. `read` reads inputs that lie in shared memory. Raises
+    InvalidRequest, RegionNotFound, Unsupported."""
     parts = _cut(data)
     if parts is None:  # broken, or written in an unusual way: write it anew
         message = parsed(ModelInferRequest, data)
@@ -93,16 +100,14 @@ def decode_infer(data: Buffer) -> tuple[InferenceRequest, bool]:
     keep = len(head_bytes) <= _KEPT_HEAD_BYTES
     head = _seen_head(head_bytes) if keep else _read_head(head_bytes)
     inputs = head.inputs
-    if len(contents) != len(inputs):
-        _check_contents(head, len(contents))
-    if not contents:
-        tensors = [_typed_tensor(head, known) for known in inputs]
-    else:
-        view = data if type(data) is bytes else memoryview(data).toreadonly()
+    view = data if type(data) is bytes else memoryview(data).toreadonly()
+    if len(contents) == len(inputs):
         tensors = [
             _raw_tensor(head, known, view, start, stop)
             for known, (start, stop) in zip(inputs, contents, strict=True)
         ]
+    else:
+        tensors = _other_tensors(head, view, contents, read)
     options = head.options
     request = InferenceRequest(
         head.model, head.version, tensors, head.outputs, id, options.parameters,
@@ -117,6 +122,11 @@ def is_heavy(data: Buffer) -> bool:
         return False
     parts = _cut(data)
     return parts is None or len(parts[0]) > HEAVY_BYTES
+
+
+def may_share(data: Buffer) -> bool:
+    """Whether tensors of a message may lie in shared memory; those of a large one may."""
+    return _REGION in data if isinstance(data, bytes) else True
 
 
 def place_for(size: int, beginning: Buffer) -> memoryview:
@@ -234,14 +244,19 @@ def _values(wire: Mapping[str, Message]) -> dict[str, Any]:
 
 def _input(model: str, wire: Message) -> _Input:
     name = wire.name
-    check_input_parameters(name, _values(wire.parameters))
     datatype = datatype_named(name, wire.datatype)
     shape = tuple(wire.shape)
     count = element_count(name, shape, datatype)
-    array = None
+    data: Array | SharedPlace | None = None
+    if wire.parameters:
+        data = shared_place(f"input '{name}'", _values(wire.parameters))
     if wire.HasField("contents"):
-        array = _typed_array(model, name, datatype, shape, count, wire.contents)
-    return _Input(name, datatype, shape, count, array)
+        if data is not None:
+            raise InvalidRequest(
+                f"input '{name}' has both 'contents' and 'shared_memory_region'; send one of them"
+            )
+        data = _typed_array(model, name, datatype, shape, count, wire.contents)
+    return _Input(name, datatype, shape, count, data)
 
 
 def _typed_array(
@@ -274,29 +289,49 @@ def _typed_array(
 # -- tensors ---------------------------------------------------------------------------------------
 
 
-def _check_contents(head: _Head, count: int) -> None:
-    """Refuse a number of raw contents that is not that of the inputs."""
-    for known in head.inputs[count:] if count else ():
-        if known.array is None:
-            raise _no_data(head, known)
-    if count:
+def _other_tensors(
+    head: _Head, view: bytes | memoryview, contents: list[tuple[int, int]], read: ReadShared
+) -> list[Tensor]:
+    """Tensors that do not all lie in raw contents: without any all are in the head, and those in
+    shared memory have none."""
+    own = [known for known in head.inputs if type(known.data) is not SharedPlace]
+    if contents and len(contents) != len(own):
+        for known in own[len(contents) :]:
+            if known.data is None:
+                raise _no_data(head, known)
         raise InvalidRequest(
-            f"expected {len(head.inputs)} raw input contents but got {count} for model "
+            f"expected {len(own)} raw input contents but got {len(contents)} for model "
             f"'{head.model}'"
         )
+    rest = iter(contents)
+    tensors = []
+    for known in head.inputs:
+        if type(known.data) is SharedPlace:
+            tensors.append(_shared_tensor(head, known, read(known.data)))
+        elif contents:
+            tensors.append(_raw_tensor(head, known, view, *next(rest)))
+        else:
+            tensors.append(_typed_tensor(head, known))
+    return tensors
+
+
+def _shared_tensor(head: _Head, known: _Input, data: memoryview) -> Tensor:
+    name, datatype, shape, count, _ = known
+    array = binary_array(name, datatype, shape, count, data, 0, len(data), head.model)
+    return Tensor(name, datatype, array)
 
 
 def _typed_tensor(head: _Head, known: _Input) -> Tensor:
-    if known.array is None:
+    if not isinstance(known.data, np.ndarray):
         raise _no_data(head, known)
-    return Tensor(known.name, known.datatype, known.array)
+    return Tensor(known.name, known.datatype, known.data)
 
 
 def _raw_tensor(
     head: _Head, known: _Input, view: bytes | memoryview, start: int, stop: int
 ) -> Tensor:
-    name, datatype, shape, count, array = known
-    if array is not None:
+    name, datatype, shape, count, given = known
+    if given is not None:
         raise InvalidRequest(
             "contents field must not be specified when using raw_input_contents for "
             f"'{name}' for model '{head.model}'"

@@ -1,6 +1,7 @@
 """From an InferenceResponse to the bytes of a ModelInferResponse, or of one in a stream. Pure.
 
-Outputs are always in `raw_output_contents`, as Triton's are. Everything before the elements of an
+Outputs are always in `raw_output_contents`, as Triton's are; those that were written to shared
+memory have an empty place there. Everything before the elements of an
 output depends on its name, datatype and shape alone, and is kept as bytes.
 """
 
@@ -8,11 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
-from inferd.errors import InferdError
-from inferd.protocols.oip.tensors import encode_binary
+from inferd.errors import InferdError, Unsupported
 from inferd.protocols.pb.messages import message_class
 from inferd.types.datatype import BYTES, DataType
+from inferd.types.elements import encode_binary
 from inferd.types.inference import InferenceRequest, InferenceResponse, Parameters
+from inferd.types.tensor import Elsewhere
 
 COPY_BYTES = 64 * 1024
 """An answer below this is one piece; above it, large tensors are left where they are."""
@@ -38,7 +40,8 @@ def encode_infer(response: InferenceResponse) -> Encoded:
     if len(outputs) == 1 and not response.parameters:
         tensor = outputs[0]
         array = tensor.array
-        if tensor.datatype is not BYTES and array.nbytes < COPY_BYTES:
+        plain = tensor.datatype is not BYTES and type(array) is not Elsewhere
+        if plain and array.nbytes < COPY_BYTES:
             prefix = _prefix(response.model_name, response.model_version)
             only = _only_output(tensor.name, tensor.datatype, array.shape)
             if response.id:
@@ -64,14 +67,24 @@ def encode_stream_infer(response: InferenceResponse, final: bool) -> Encoded:
     return _streamed(b"", response)
 
 
-def encode_stream_error(request: InferenceRequest | None, error: InferdError) -> Encoded:
+def encode_stream_error(
+    request: InferenceRequest | None, error: InferdError, final: bool = True
+) -> Encoded:
     """A ModelStreamInferResponse with what went wrong with a request, if it could be read."""
     answer = InferenceResponse("", "", [])
     if request is not None:
         answer = empty_response(request)
-    answer.parameters = {FINAL: True}
+    answer.parameters = {FINAL: final}
     text = str(error).encode("utf-8", "replace")
     return _streamed(_field(_ERROR, text), answer)
+
+
+def not_by_infer() -> Unsupported:
+    """What is said to a ModelInfer for a model that answers with a stream."""
+    return Unsupported(
+        "ModelInfer RPC doesn't support models with decoupled transaction policy; use "
+        "ModelStreamInfer"
+    )
 
 
 def empty_response(request: InferenceRequest) -> InferenceResponse:
@@ -94,6 +107,9 @@ def _parts(response: InferenceResponse) -> list[bytes | memoryview]:
         parts.append(_encode_parameters(response.parameters))
     parts += [_output(t.name, t.datatype, t.array.shape) for t in response.outputs]
     for tensor in response.outputs:
+        if type(tensor.array) is Elsewhere:
+            parts.append(_RAW + varint(0))
+            continue
         blob = encode_binary(tensor)
         parts.append(_RAW + varint(len(blob)))
         parts.append(blob)

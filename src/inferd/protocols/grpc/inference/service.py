@@ -1,15 +1,13 @@
 """The calls of `inference.GRPCInferenceService`. Handlers only translate; the planes answer."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from inferd.errors import InvalidRequest, Unsupported
-from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
-from inferd.protocols.grpc.inference.response_codec import Encoded, encode_infer
-from inferd.protocols.grpc.inference.stream import InferStream
+from inferd.errors import InvalidRequest, OnlyStreams, Unsupported
+from inferd.protocols.grpc.inference.response_codec import Encoded, encode_infer, not_by_infer
+from inferd.protocols.grpc.inference.stream import InferStream, decode_apart
 from inferd.protocols.grpc.methods import Buffer, CallContext, Method, Requests
 from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
@@ -19,6 +17,11 @@ from inferd.protocols.oip.repository import (
     index_line,
     load_config,
     no_repository_name,
+)
+from inferd.protocols.oip.shared_memory import (
+    NO_CUDA,
+    check_no_cuda_region,
+    region_line,
 )
 from inferd.protocols.oip.statistics import statistics
 from inferd.protocols.oip.trace_settings import trace_changes, trace_settings
@@ -30,11 +33,8 @@ SERVICE = "inference.GRPCInferenceService"
 
 MODEL_INFER = f"/{SERVICE}/ModelInfer"
 
-NOT_OFFERED = (
-    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
-    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
-)  # fmt: skip
-"""Triton's calls that are known, and answered by saying so."""
+NOT_OFFERED = {"CudaSharedMemoryRegister": NO_CUDA}
+"""Triton's calls that are known, and what is said to them."""
 
 
 class InferenceService:
@@ -59,6 +59,11 @@ class InferenceService:
             "RepositoryModelUnload": self.unload,
             "TraceSetting": self.trace_setting,
             "LogSettings": self.log_settings,
+            "SystemSharedMemoryStatus": self.shared_memory,
+            "SystemSharedMemoryRegister": self.register_shared_memory,
+            "SystemSharedMemoryUnregister": self.unregister_shared_memory,
+            "CudaSharedMemoryStatus": self.cuda_shared_memory,
+            "CudaSharedMemoryUnregister": self.unregister_cuda_shared_memory,
         }
         return (
             Method(MODEL_INFER, "unary", self.infer),
@@ -67,20 +72,22 @@ class InferenceService:
                 Method(f"/{SERVICE}/{name}", "unary", handler, _class(f"{name}Request"))
                 for name, handler in unary.items()
             ],
-            *[Method(f"/{SERVICE}/{name}", "unary", _not_offered(name)) for name in NOT_OFFERED],
+            *[
+                Method(f"/{SERVICE}/{name}", "unary", _not_offered(f"{name}: {why}"))
+                for name, why in NOT_OFFERED.items()
+            ],
         )
 
     # -- inference -----------------------------------------------------------------------------
 
     async def infer(self, data: Buffer, context: CallContext) -> Encoded:
         """ModelInfer, for callers that can wait; large typed contents are read on a thread."""
-        if is_heavy(data):
-            loop = asyncio.get_running_loop()
-            request, _ = await loop.run_in_executor(None, decode_infer, data)
-        else:
-            request, _ = decode_infer(data)
+        request, _ = await decode_apart(data, self._data)
         request.deadline_ns = context.deadline_ns
-        return encode_infer(await self._data.infer(request))
+        try:
+            return encode_infer(await self._data.infer(request))
+        except OnlyStreams as error:
+            raise not_by_infer() from error
 
     def stream_infer(self, requests: Requests, context: CallContext) -> AsyncIterator[Encoded]:
         """ModelStreamInfer."""
@@ -103,7 +110,9 @@ class InferenceService:
 
     async def server_metadata(self, request: Message, context: CallContext) -> Message:
         """Server metadata."""
-        return _message("ServerMetadataResponse", server_metadata(*self._data.server_metadata()))
+        shared = self._data.shared_memory.on
+        found = server_metadata(*self._data.server_metadata(), shared)
+        return _message("ServerMetadataResponse", found)
 
     async def model_metadata(self, request: Message, context: CallContext) -> Message:
         """Model metadata."""
@@ -165,6 +174,37 @@ class InferenceService:
             setattr(answer.settings[name], _LOG_PARAMETER[type(value)], value)
         return answer
 
+    # -- shared memory -------------------------------------------------------------------------
+
+    async def shared_memory(self, request: Message, context: CallContext) -> Message:
+        """One registered region, or all."""
+        regions = self._data.shared_memory.regions(request.name)
+        lines = {region.name: region_line(region) for region in regions}
+        return _message("SystemSharedMemoryStatusResponse", {"regions": lines})
+
+    async def register_shared_memory(self, request: Message, context: CallContext) -> Message:
+        """Let requests name a region."""
+        self._data.shared_memory.register(
+            request.name, request.key, request.offset, request.byte_size
+        )
+        return _class("SystemSharedMemoryRegisterResponse")()
+
+    async def unregister_shared_memory(self, request: Message, context: CallContext) -> Message:
+        """Forget a region, or all; what is in flight still has it."""
+        self._data.shared_memory.unregister(request.name)
+        return _class("SystemSharedMemoryUnregisterResponse")()
+
+    async def cuda_shared_memory(self, request: Message, context: CallContext) -> Message:
+        """Nothing, since nothing can be registered."""
+        check_no_cuda_region(request.name)
+        return _class("CudaSharedMemoryStatusResponse")()
+
+    async def unregister_cuda_shared_memory(
+        self, request: Message, context: CallContext
+    ) -> Message:
+        """Nothing to do: clients call it before they begin, whatever they use."""
+        return _class("CudaSharedMemoryUnregisterResponse")()
+
 
 def _class(name: str) -> Any:
     return message_class(f"inference.{name}")
@@ -192,8 +232,8 @@ def _values(parameters: Message, what: str) -> dict[str, Any]:
     return values
 
 
-def _not_offered(name: str) -> Any:
+def _not_offered(why: str) -> Any:
     async def refuse(data: Buffer, context: CallContext) -> Message:
-        raise Unsupported(f"{name} is not supported by this server")
+        raise Unsupported(why)
 
     return refuse

@@ -1,9 +1,10 @@
 """An InferStream: one ModelStreamInfer call. Requests of one stream run at the same time.
 
-A model that streams answers whenever it has something; of the others the answers come in the order
-of their requests. An error answers its request and the stream goes on, unless the client wants
-errors to be statuses. So many requests are in flight and so many answers wait for the client; then
-nothing more is read, and what streams is held where it is.
+They are given to their models in the order in which they came. A model that streams answers
+whenever it has something; of the others the answers come in the order of their requests. An error
+answers its request and the stream goes on, unless the client wants errors to be statuses. So many
+requests are in flight and so many answers wait for the client; then nothing more is read, and what
+streams is held where it is.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from contextlib import aclosing
 
 from inferd.errors import InferdError
 from inferd.protocols.faults import internal_error, log_fault
-from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy
+from inferd.protocols.grpc.inference.request_codec import decode_infer, is_heavy, may_share
 from inferd.protocols.grpc.inference.response_codec import (
     Encoded,
     empty_response,
@@ -85,11 +86,7 @@ class InferStream:
     async def _begin(self, data: Buffer, cost: int) -> None:
         request = None
         try:
-            if is_heavy(data):
-                loop = asyncio.get_running_loop()
-                request, wants_end = await loop.run_in_executor(None, decode_infer, data)
-            else:
-                request, wants_end = decode_infer(data)
+            request, wants_end = await decode_apart(data, self._plane)
             request.deadline_ns = self._deadline_ns
             served = self._plane.served(request.model_name, request.model_version)
         except Exception as error:
@@ -142,22 +139,35 @@ class InferStream:
     async def _as_it_comes(self, request: InferenceRequest, wants_end: bool) -> None:
         """Answer a request by whatever its model gives."""
         try:
+            final = False
             async with aclosing(self._plane.stream(request)) as stream:
                 async for response in stream:
                     if isinstance(response, InferdError):
-                        await self._answers.put(self._failure(request, response))
-                    else:
-                        await self._answers.put(encode_stream_infer(response, final=False))
-            if wants_end:
+                        await self._answers.put(self._failure(request, response, final=False))
+                        continue
+                    final = response.final
+                    await self._answers.put(encode_stream_infer(response, final))
+            if wants_end and not final:
                 end = encode_stream_infer(empty_response(request), final=True)
                 await self._answers.put(end)
         except Exception as error:
             await self._answers.put(self._failure(request, error))
 
-    def _failure(self, request: InferenceRequest | None, raised: Exception) -> Encoded | Exception:
+    def _failure(
+        self, request: InferenceRequest | None, raised: Exception, final: bool = True
+    ) -> Encoded | Exception:
         if not isinstance(raised, InferdError):
             raised = internal_error(_log, raised)
         if self._errors_as_status:
             return raised
         log_fault(_log, raised)
-        return encode_stream_error(request, raised)
+        return encode_stream_error(request, raised, final)
+
+
+async def decode_apart(data: Buffer, plane: DataPlane) -> tuple[InferenceRequest, bool]:
+    """`decode_infer`, on a thread where it takes long or reads shared memory."""
+    shared = plane.shared_memory
+    if is_heavy(data) or (shared.on and may_share(data)):
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, decode_infer, data, shared.reader())
+    return decode_infer(data)

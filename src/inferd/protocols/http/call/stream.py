@@ -1,8 +1,9 @@
 """A StreamedCall: a call of a model that answers with a stream of results, in a task of its own.
 
 Server-sent events, each a result in JSON; the last is `event: done`, or `event: error` with what
-happened behind the first result. A client that accepts application/json and no events gets a list
-of all results. Leaving ends the task, and with it the model's work.
+happened behind the first result. An error that stands for one result is an event, too. A client
+that accepts application/json and no events gets a list of all results. Leaving ends the task, and
+with it the model's work.
 """
 
 import asyncio
@@ -75,17 +76,23 @@ class StreamedCall:
         async with aclosing(await self._open()) as stream:
             self._events.arm()
             async for response in stream:
-                self._events.send(b"data: %b\n\n" % call.encode(whole(response)))
+                if isinstance(response, InferdError):
+                    self._events.send(self._error(response))
+                else:
+                    self._events.send(b"data: %b\n\n" % call.encode(response))
                 await call.connection.drained()
         self._events.end(_DONE)
 
     def _fail(self, error: InferdError) -> None:
         call = self._call
         if self._events.begun:
-            log_fault(_log, error, call.identity)
-            self._events.end(b"event: error\ndata: %b\n\n" % error_body(str(error)))
+            self._events.end(self._error(error))
         else:
             call.answer(error)
+
+    def _error(self, error: InferdError) -> bytes:
+        log_fault(_log, error, self._call.identity)
+        return b"event: error\ndata: %b\n\n" % error_body(str(error))
 
 
 def wants_list(accept: bytes) -> bool:

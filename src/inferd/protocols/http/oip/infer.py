@@ -1,7 +1,7 @@
 """The direct path of inference: no task, no framework, one callback from request to answer.
 
-A request takes the long way, through a thread, only when its JSON is large or its body compressed,
-so that it does not hold up the others.
+A request takes the long way, through a thread, only when its JSON is large, its body compressed, or
+some of it in shared memory, so that it does not hold up the others.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from inferd.batching.queue import QueuedRequest
-from inferd.errors import InferdError, InvalidRequest
+from inferd.errors import InferdError, InvalidRequest, OnlyStreams, Unsupported
 from inferd.protocols.express import ExpressLanes
 from inferd.protocols.faults import internal_error
 from inferd.protocols.http.answers import answer_error
@@ -32,6 +32,7 @@ from inferd.protocols.http.oip.response_codec import encode_response
 from inferd.protocols.http.oip.riders import OipRiders
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 from inferd.protocols.http.riders import HttpLane
+from inferd.protocols.oip.shared_memory import REGION, ReadShared, no_shared_memory
 from inferd.protocols.request_id import request_id
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -42,6 +43,8 @@ _PATH = re.compile(rb"/v2/models/([^/?]+)(?:/versions/([^/?]+))?/infer(?:\?.*)?"
 
 _NOT_EXPRESS = {b"inference-header-content-length", b"content-encoding", DEADLINE_HEADER}
 """Headers that change how a request is read, or how long it may take."""
+
+_REGION = REGION.encode()
 
 Decoded = tuple[InferenceRequest, OutputForm]
 
@@ -107,8 +110,10 @@ class InferExchange:
                 length = _header_length(text)
             body = self._request.body
             encoding = headers.get(b"content-encoding")
-            if encoding is not None or (
-                len(body) > OFFLOAD_BYTES and (length is None or length > OFFLOAD_BYTES)
+            if (
+                encoding is not None
+                or (len(body) > OFFLOAD_BYTES and (length is None or length > OFFLOAD_BYTES))
+                or (self._route.plane.shared_memory.on and _REGION in body[:length])
             ):
                 self._decode_on_thread(name, version, encoding, length)
                 return
@@ -122,7 +127,10 @@ class InferExchange:
         if self._item is not None:
             self._item.cancel()
 
-    def _decode(self, name: str, version: str, body: bytes, length: int | None) -> Decoded:
+    def _decode(
+        self, name: str, version: str, body: bytes, length: int | None,
+        read: ReadShared = no_shared_memory,
+    ) -> Decoded:  # fmt: skip
         if length is not None:
             if length > len(body):
                 raise InvalidRequest(
@@ -133,14 +141,21 @@ class InferExchange:
                 served = self._route.plane.served(name, version)
                 batched = served.description.max_batch_size > 0
                 return decode_raw(name, version, body, served.description.inputs, batched)
-        return decode_request(name, version, body, length)
+        return decode_request(name, version, body, length, read)
 
     def _submit(self, decoded: Decoded) -> None:
         request, self._form = decoded
         deadline = self._headers.get(DEADLINE_HEADER)
         if deadline is not None:
             request.deadline_ns = time.perf_counter_ns() + deadline_ns(deadline)
-        self._item = self._route.plane.submit(request, self.answer)
+        try:
+            self._item = self._route.plane.submit(request, self.answer)
+        except OnlyStreams as error:
+            raise Unsupported(
+                "HTTP end point doesn't support models with decoupled transaction policy; use "
+                f"/v2/models/{request.model_name}/generate_stream, POST "
+                f"/models/{request.model_name}, or ModelStreamInfer over gRPC"
+            ) from error
 
     def _decode_on_thread(
         self, name: str, version: str, encoding: bytes | None, length: int | None
@@ -151,7 +166,8 @@ class InferExchange:
                 text = encoding.decode("latin-1")
                 body = decompress(body, text, self._route.max_body_bytes)
             with np.errstate(over="ignore"):
-                return self._decode(name, version, body, length)
+                read = self._route.plane.shared_memory.reader()
+                return self._decode(name, version, body, length, read)
 
         def done(future: "asyncio.Future[Decoded]") -> None:
             if self._gone:

@@ -168,6 +168,26 @@ OIP_SCHEMAS: dict[str, Any] = {
         },
         "additionalProperties": False,
     },
+    "Region": {
+        "type": "object",
+        "required": ["name", "key", "offset", "byte_size"],
+        "properties": {
+            "name": {"type": "string"},
+            "key": {"type": "string"},
+            "offset": {"type": "integer", "minimum": 0},
+            "byte_size": {"type": "integer", "minimum": 1},
+        },
+    },
+    "Regions": {"type": "array", "items": {"$ref": "#/components/schemas/Region"}},
+    "RegisterRequest": {
+        "type": "object",
+        "required": ["key", "byte_size"],
+        "properties": {
+            "key": {"type": "string", "description": "Name of an object in /dev/shm."},
+            "offset": {"type": "integer", "minimum": 0},
+            "byte_size": {"type": "integer", "minimum": 1},
+        },
+    },
     "Ready": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
     "Object": {"type": "object"},
 }
@@ -199,7 +219,7 @@ def oip_paths() -> dict[str, Any]:
         ):
             paths[base + path] = {"get": _operation(tag, summary, schema, names, errors)}
     paths["/v2/models/stats"] = {"get": _operation("Statistics", "All models", "Object")}
-    paths |= _repository_paths() | _settings_paths()
+    paths |= _repository_paths() | _settings_paths() | _shared_memory_paths()
     paths["/metrics"] = {"get": _text("Metrics in Prometheus' format", "text/plain")}
     return paths
 
@@ -243,6 +263,28 @@ def _settings_paths() -> dict[str, Any]:
                 "Settings", f"{change} from now on", schema, names, (400, *errors, 501), body=schema
             ),
         }
+    return paths
+
+
+def _shared_memory_paths() -> dict[str, Any]:
+    base = "/v2/systemsharedmemory"
+    paths: dict[str, Any] = {}
+    for path, names in ((base, []), (f"{base}/region/{{region}}", ["region"])):
+        one = "One registered region" if names else "All registered regions"
+        errors = (404, 501) if names else (501,)
+        paths[f"{path}/status"] = {
+            "get": _operation("Shared memory", one, "Regions", names, errors)
+        }
+        forget = "Forget a region" if names else "Forget all regions"
+        paths[f"{path}/unregister"] = {
+            "post": _operation("Shared memory", forget, None, names, (501,))
+        }
+    paths[f"{base}/region/{{region}}/register"] = {
+        "post": _operation(
+            "Shared memory", "Let requests name a region (--shared-memory system)", None,
+            ["region"], (400, 501), body="RegisterRequest",
+        )
+    }  # fmt: skip
     return paths
 
 

@@ -12,11 +12,12 @@ import msgspec
 from inferd.errors import InvalidRequest
 from inferd.protocols.depth import MAX_DEPTH, check_depth
 from inferd.protocols.lenient import decode_with_nan, has_nan
-from inferd.protocols.oip.parameters import (
-    NO_OPTIONS,
-    check_input_parameters,
-    request_options,
-    requested_output,
+from inferd.protocols.oip.parameters import NO_OPTIONS, request_options, requested_output
+from inferd.protocols.oip.shared_memory import (
+    REGION,
+    ReadShared,
+    no_shared_memory,
+    shared_place,
 )
 from inferd.protocols.oip.tensors import (
     binary_tensor,
@@ -62,11 +63,14 @@ JSON_FORM = OutputForm()
 
 
 def decode_request(
-    name: str, version: str, body: bytes, header_length: int | None
-) -> tuple[InferenceRequest, OutputForm]:
-    """Decode a request for a model; `header_length` is the JSON part's, None when all is JSON.
+    name: str, version: str, body: bytes, header_length: int | None,
+    read: ReadShared = no_shared_memory,
+) -> tuple[InferenceRequest, OutputForm]:  # fmt: skip
+    """Decode a request for a model; `header_length` is the JSON part's, None when all is JSON, and
+    `read` reads inputs that lie in shared memory.
 
-    Arrays of binary inputs are read-only views of `body`. Raises InvalidRequest, Unsupported.
+    Arrays of binary inputs are read-only views of `body`. Raises InvalidRequest, RegionNotFound,
+    Unsupported.
     """
     if header_length is None:
         wire = decode_json(body)
@@ -75,7 +79,8 @@ def decode_request(
         wire = decode_json(body[:header_length])
         binary, offset = memoryview(body), header_length
     if binary is None and not (wire.parameters or wire.outputs or wire.id):
-        return InferenceRequest(name, version, [_tensor_in_json(i) for i in wire.inputs]), JSON_FORM
+        inputs = [_tensor_in_json(i, name, read) for i in wire.inputs]
+        return InferenceRequest(name, version, inputs), JSON_FORM
     form = OutputForm()
     options = request_options(wire.parameters) if wire.parameters else NO_OPTIONS
     form.binary_default = options.binary
@@ -87,7 +92,7 @@ def decode_request(
                 inputs.append(_binary_tensor(wire_input, binary, offset, size, name))
                 offset += size
                 continue
-        inputs.append(_tensor_in_json(wire_input))
+        inputs.append(_tensor_in_json(wire_input, name, read))
     if binary is not None and offset != len(binary):
         raise InvalidRequest(
             f"unexpected additional input data for model '{name}': {len(binary) - offset} bytes "
@@ -101,13 +106,23 @@ def decode_request(
     return request, form
 
 
-def _tensor_in_json(wire: InferInput) -> Tensor:
-    if wire.parameters and _binary_size(wire) is not None:
+def _tensor_in_json(wire: InferInput, model: str, read: ReadShared) -> Tensor:
+    if not wire.parameters:
+        return json_tensor(wire)
+    place = shared_place(f"input '{wire.name}'", wire.parameters)
+    if place is not None:
+        if wire.data is not None or "binary_data_size" in wire.parameters:
+            raise InvalidRequest(
+                f"input '{wire.name}' has data and 'shared_memory_region'; send one of them"
+            )
+        data = read(place)
+        return binary_tensor(wire.name, wire.datatype, wire.shape, data, 0, len(data), model)
+    if _binary_size(wire) is not None:
         raise InvalidRequest(
             f"input '{wire.name}' has 'binary_data_size', but the request has no "
             "'Inference-Header-Content-Length' header"
         )
-    return _json_tensor(wire)
+    return json_tensor(wire)
 
 
 def decode_json(body: bytes) -> InferRequest:
@@ -137,9 +152,8 @@ def _json_message(body: bytes, error: Exception) -> str:
 
 def _binary_size(wire: InferInput) -> int | None:
     parameters = wire.parameters or {}
-    check_input_parameters(wire.name, parameters)
     size = parameters.get("binary_data_size")
-    if size is None:
+    if size is None or REGION in parameters:
         return None
     if type(size) is not int or size < 0:
         raise InvalidRequest(
@@ -166,7 +180,8 @@ def _requested_outputs(wire: list[InferOutput], form: OutputForm) -> list[Reques
 # -- tensors ---------------------------------------------------------------------------------------
 
 
-def _json_tensor(wire: InferInput) -> Tensor:
+def json_tensor(wire: InferInput) -> Tensor:
+    """An input whose elements are JSON values; raises InvalidRequest."""
     datatype = datatype_named(wire.name, wire.datatype)
     count = element_count(wire.name, wire.shape, datatype)
     flat = _flatten(wire)

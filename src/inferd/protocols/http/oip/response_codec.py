@@ -11,10 +11,10 @@ import orjson
 
 from inferd.errors import InvalidRequest
 from inferd.protocols.http.oip.request_codec import JSON_FORM, OutputForm
-from inferd.protocols.oip.tensors import encode_binary
 from inferd.types.datatype import BF16, BYTES, FP16, FP32, DataType
+from inferd.types.elements import encode_binary
 from inferd.types.inference import InferenceResponse
-from inferd.types.tensor import Tensor
+from inferd.types.tensor import Elsewhere, Tensor
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -28,7 +28,7 @@ def encode_response(response: InferenceResponse, form: OutputForm) -> tuple[byte
             response.model_name, response.model_version, tensor.name, tensor.datatype,
             tensor.array.shape,
         )  # fmt: skip
-        return b"%b%b}]}" % (head, _encode_json(tensor)), None
+        return b"%b%b}]}" % (head, encode_json(tensor)), None
     parts = [_prefix(response.model_name, response.model_version)]
     if response.id:
         parts.append(b'"id":%b,' % orjson.dumps(response.id))
@@ -38,7 +38,9 @@ def encode_response(response: InferenceResponse, form: OutputForm) -> tuple[byte
     blobs: list[bytes | memoryview] | None = None
     for tensor in response.outputs:
         head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
-        if form.is_binary(tensor.name):
+        if type(tensor.array) is Elsewhere:
+            parts.append(head[:-1] + b"}")
+        elif form.is_binary(tensor.name):
             blob = encode_binary(tensor)
             if blobs is None:
                 blobs = []
@@ -48,7 +50,7 @@ def encode_response(response: InferenceResponse, form: OutputForm) -> tuple[byte
         else:
             parts.append(head)
             parts.append(b'"data":')
-            parts.append(_encode_json(tensor))
+            parts.append(encode_json(tensor))
             parts.append(b"}")
         parts.append(b",")
     if response.outputs:
@@ -89,7 +91,8 @@ def _output_head(name: str, datatype: DataType, shape: tuple[int, ...]) -> bytes
     )  # fmt: skip
 
 
-def _encode_json(tensor: Tensor) -> bytes:
+def encode_json(tensor: Tensor) -> bytes:
+    """The elements of an output as one flat list; raises InvalidRequest."""
     array = tensor.array
     datatype = tensor.datatype
     if datatype is FP32 and array.flags.c_contiguous:

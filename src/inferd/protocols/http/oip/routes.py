@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from inferd.errors import InferdError, InvalidRequest
+from inferd.errors import InferdError, InvalidRequest, Unsupported
 from inferd.protocols.depth import check_depth
 from inferd.protocols.http.errors import STATUS_OF, error_body, error_headers
 from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
@@ -23,9 +23,19 @@ from inferd.protocols.oip.repository import (
     load_config,
     no_repository_name,
 )
+from inferd.protocols.oip.shared_memory import (
+    NO_CUDA,
+    check_no_cuda_region,
+    region_line,
+)
 from inferd.protocols.oip.statistics import statistics
 from inferd.protocols.oip.trace_settings import as_lists, trace_changes, trace_settings
-from inferd.schemas.oip import LoadRequest, RepositoryIndexRequest, UnloadRequest
+from inferd.schemas.oip import (
+    LoadRequest,
+    RegisterRequest,
+    RepositoryIndexRequest,
+    UnloadRequest,
+)
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 
@@ -62,6 +72,10 @@ class OipRoutes:
             "/v2/logging": self.log_settings,
             "/v2/trace/setting": self.trace_settings,
             "/v2/models/{model}/trace/setting": self.trace_settings,
+            "/v2/systemsharedmemory/status": self.regions,
+            "/v2/systemsharedmemory/region/{region}/status": self.regions,
+            "/v2/cudasharedmemory/status": self.cuda_regions,
+            "/v2/cudasharedmemory/region/{region}/status": self.cuda_regions,
         }
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             gets[prefix] = self.model
@@ -78,6 +92,12 @@ class OipRoutes:
             "/v2/logging": self.set_log_settings,
             "/v2/trace/setting": self.change_trace,
             "/v2/models/{model}/trace/setting": self.change_trace,
+            "/v2/systemsharedmemory/unregister": self.unregister_region,
+            "/v2/systemsharedmemory/region/{region}/register": self.register_region,
+            "/v2/systemsharedmemory/region/{region}/unregister": self.unregister_region,
+            "/v2/cudasharedmemory/unregister": self.unregister_cuda_region,
+            "/v2/cudasharedmemory/region/{region}/register": self.register_cuda_region,
+            "/v2/cudasharedmemory/region/{region}/unregister": self.unregister_cuda_region,
         }
         return [
             *[Route(path, _translating(e), methods=["GET"]) for path, e in gets.items()],
@@ -88,7 +108,8 @@ class OipRoutes:
 
     async def server(self, request: Request) -> Response:
         """Server metadata."""
-        return json_response(server_metadata(*self._data.server_metadata()))
+        shared = self._data.shared_memory.on
+        return json_response(server_metadata(*self._data.server_metadata(), shared))
 
     async def live(self, request: Request) -> Response:
         """200 while the process answers; 503 on the way out."""
@@ -173,6 +194,37 @@ class OipRoutes:
         self._control.set_log_settings(changed)
         return json_response(log_settings(changed))
 
+    # -- shared memory -------------------------------------------------------------------------
+
+    async def regions(self, request: Request) -> Response:
+        """One registered region, or all."""
+        regions = self._data.shared_memory.regions(_region(request))
+        return json_response([region_line(region) for region in regions])
+
+    async def register_region(self, request: Request) -> Response:
+        """Let requests name a region."""
+        body = await _body(request, RegisterRequest)
+        self._data.shared_memory.register(_region(request), body.key, body.offset, body.byte_size)
+        return Response(b"", 200, media_type="application/json")
+
+    async def unregister_region(self, request: Request) -> Response:
+        """Forget a region, or all; what is in flight still has it."""
+        self._data.shared_memory.unregister(_region(request))
+        return Response(b"", 200, media_type="application/json")
+
+    async def cuda_regions(self, request: Request) -> Response:
+        """Nothing, since nothing can be registered."""
+        check_no_cuda_region(_region(request))
+        return json_response([])
+
+    async def unregister_cuda_region(self, request: Request) -> Response:
+        """Nothing to do: clients call it before they begin, whatever they use."""
+        return Response(b"", 200, media_type="application/json")
+
+    async def register_cuda_region(self, request: Request) -> Response:
+        """Triton's path for the memory of GPUs."""
+        raise Unsupported(NO_CUDA)
+
 
 def _translating(endpoint: Endpoint) -> Endpoint:
     async def translated(request: Request) -> Response:
@@ -188,6 +240,10 @@ def _translating(endpoint: Endpoint) -> Endpoint:
 
 def _model(request: Request) -> tuple[str, str]:
     return request.path_params.get("model", ""), request.path_params.get("version", "")
+
+
+def _region(request: Request) -> str:
+    return str(request.path_params.get("region", ""))
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:

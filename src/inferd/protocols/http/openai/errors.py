@@ -12,7 +12,9 @@ from inferd.protocols.http.request import Headers
 STATUS_OF: dict[str, int] = {
     "invalid_request": 400,
     "payload_too_large": 413,
+    "region_exists": 400,
     "model_not_found": 404,
+    "region_not_found": 404,
     "model_unavailable": 503,
     "overloaded": 429,
     "timeout": 504,
