@@ -32,6 +32,7 @@ from inferd.protocols.http.app import RequestRouter, create_app, own_paths
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.mounts import MountRoute
+from inferd.protocols.http.oip.generate import GenerateRoute
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
@@ -111,6 +112,7 @@ class Server:
             InferRoute(self.data, most),
             CallRoute(self.data, most),
             GenerationRoute(self.data, most),
+            GenerateRoute(self.data, most),
             WebSocketRoute(self.data, most),
         )
         app = create_app(self.data, self.control, self._render_metrics, most)

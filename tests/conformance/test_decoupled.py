@@ -2,6 +2,7 @@
 is asked to."""
 
 import asyncio
+import json
 import queue
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -174,3 +175,14 @@ def test_responses_are_counted_by_their_place(server: ServerProcess, stream: Str
     assert found["0"].success.ns == found["0"].compute_infer.ns + found["0"].compute_output.ns - (
         found["0"].fail.ns
     )
+
+
+def test_generate(server: ServerProcess) -> None:
+    asked = {"value": 5, "times": 2, "wait_s": 0.0, "id": "mine"}
+    one = {"id": "mine", "model_name": "Repeat", "model_version": "1", "output": 5}
+    answer = server.request("POST", "/v2/models/Repeat/generate", {**asked, "times": 1})
+    assert (answer.status, answer.json()) == (200, one)
+    answer = server.request("POST", "/v2/models/Repeat/generate", asked)
+    assert answer.status == 400
+    answer = server.request("POST", "/v2/models/Repeat/generate_stream", asked)
+    assert answer.body.decode() == f"data: {json.dumps(one, separators=(',', ':'))}\n\n" * 2

@@ -14,6 +14,7 @@ from inferd.errors import BackendError, InferdError
 from inferd.protocols.http.app import RequestRouter, create_app
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.oip.generate import GenerateRoute
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.websocket.route import WebSocketRoute
@@ -79,6 +80,7 @@ class StreamingServer:
             RequestRouter(
                 create_app(self.plane, control, lambda: b"", most),
                 CallRoute(self.plane, most),
+                GenerateRoute(self.plane, most),
                 InferRoute(self.plane, most),
                 WebSocketRoute(self.plane, most),
             ),

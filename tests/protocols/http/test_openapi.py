@@ -77,7 +77,7 @@ def test_every_route_that_is_served_is_described_and_no_other() -> None:
     infer = {
         f"/v2/models/{{model}}{version}/{verb}"
         for version in ("", "/versions/{version}")
-        for verb in ("infer",)
+        for verb in ("infer", "generate", "generate_stream")
     }
     generation = {path.decode() for path in GENERATION}
     assert set(DOCUMENT["paths"]) == served | infer | generation

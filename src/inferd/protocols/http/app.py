@@ -65,6 +65,8 @@ def create_app(
 
 DIRECT_PATHS = (
     "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer",
+    "/v2/models/{model}/generate", "/v2/models/{model}/versions/{version}/generate",
+    "/v2/models/{model}/generate_stream", "/v2/models/{model}/versions/{version}/generate_stream",
     "/v1/chat/completions", "/v1/completions",
     "/ws/models/{model}", "/ws/models/{model}/versions/{version}",
 )  # fmt: skip

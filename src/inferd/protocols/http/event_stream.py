@@ -37,15 +37,15 @@ class EventStream:
     def send(self, data: bytes) -> None:
         """Send events; the first take the answer's head with them."""
         self._silent = False
-        frame = b"%x\r\n%b\r\n" % (len(data), data)
+        frame = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         if not self.begun:
             self.begun = True
             headers = [*self._headers(), *_HEADERS]
             frame = self._connection.head(200, headers, _TYPE, None) + frame
         self._connection.write(frame)
 
-    def end(self, data: bytes) -> None:
-        """Send the last events; harmless when the client has left."""
+    def end(self, data: bytes = b"") -> None:
+        """Send the last events, if there are any; harmless when the client has left."""
         if not self._connection.closed:
             self.send(data)
             self._connection.write(b"0\r\n\r\n")

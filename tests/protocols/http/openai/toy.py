@@ -30,6 +30,7 @@ from inferd.engine.sched.options import SchedulerOptions
 from inferd.engine.worker.base import InputBatch
 from inferd.protocols.http.app import RequestRouter, create_app
 from inferd.protocols.http.listener import HttpListener
+from inferd.protocols.http.oip.generate import GenerateRoute
 from inferd.protocols.http.oip.infer import InferRoute
 from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
@@ -153,8 +154,10 @@ class Toy:
         self.plane.started = True
         control = ControlPlane(self.manager, ServerConfig())
         app = create_app(self.plane, control, lambda: b"", MAX_BODY)
-        infer, generation = InferRoute(self.plane, MAX_BODY), GenerationRoute(self.plane, MAX_BODY)
-        self.listener = HttpListener(RequestRouter(app, infer, generation), HttpLimits())
+        direct = [
+            route(self.plane, MAX_BODY) for route in (InferRoute, GenerationRoute, GenerateRoute)
+        ]
+        self.listener = HttpListener(RequestRouter(app, *direct), HttpLimits())
         host, port = await self.listener.start("127.0.0.1", 0)
         self.address = (host, port)
         self.client = httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20.0)

@@ -168,6 +168,22 @@ OIP_SCHEMAS: dict[str, Any] = {
         },
         "additionalProperties": False,
     },
+    "GenerateRequest": {
+        "type": "object",
+        "description": "Inputs by name, each a value or a list of values; other keys, and those of "
+        "`parameters`, are parameters of the request.",
+        "properties": {"id": {"type": "string"}, "parameters": {"type": "object"}},
+    },
+    "GenerateResponse": {
+        "type": "object",
+        "description": "Outputs by name, each a value or a flat list of values.",
+        "required": ["model_name", "model_version"],
+        "properties": {
+            "id": {"type": "string"},
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+        },
+    },
     "Region": {
         "type": "object",
         "required": ["name", "key", "offset", "byte_size"],
@@ -211,6 +227,8 @@ def oip_paths() -> dict[str, Any]:
         base = f"/v2/models/{{model}}{suffix}"
         names = ["model", "version"] if suffix else ["model"]
         paths[f"{base}/infer"] = {"post": _infer(where, names)}
+        paths[f"{base}/generate"] = {"post": _generate(where, names)}
+        paths[f"{base}/generate_stream"] = {"post": _generate_stream(where, names)}
         for path, tag, summary, schema, errors in (
             ("", "Metadata", f"Inputs, outputs, versions{where}", "ModelMetadata", (404, 503)),
             ("/ready", "Health", f"Whether the model answers{where}", "Ready", (400, 404)),
@@ -286,6 +304,22 @@ def _shared_memory_paths() -> dict[str, Any]:
         )
     }  # fmt: skip
     return paths
+
+
+def _generate(where: str, names: list[str]) -> dict[str, Any]:
+    operation = _operation(
+        "Inference", f"Run the model, in flat JSON{where}", "GenerateResponse", names,
+        (400, 404, 413, 500, 501, 503), body="GenerateRequest",
+    )  # fmt: skip
+    operation["requestBody"]["required"] = True
+    return operation
+
+
+def _generate_stream(where: str, names: list[str]) -> dict[str, Any]:
+    operation = _generate(where, names)
+    operation["summary"] = f"Run the model, its responses as server-sent events{where}"
+    operation["responses"]["200"]["content"] = {"text/event-stream": {}}
+    return operation
 
 
 def _infer(where: str, names: list[str]) -> dict[str, Any]:
