@@ -40,8 +40,8 @@ format: $(VENV)/dev.stamp ## Put the source into its one format
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-proto: $(VENV)/dev.stamp ## Compile the .proto files of src/inferd/protocols/pb
-	cd src/inferd/protocols/pb && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I . \
+proto: $(VENV)/dev.stamp ## Compile the .proto files of src/inferd/schemas/pb
+	cd src/inferd/schemas/pb && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I . \
 		--include_imports --descriptor_set_out=messages.binpb $$(find * -name '*.proto' | sort)
 
 bench: $(VENV)/dev.stamp ## Measure: make bench ARGS="..."

@@ -15,7 +15,7 @@ from inferd.config.server import ServerConfig
 from inferd.errors import InferdError
 from inferd.protocols.grpc.methods import Method
 from inferd.protocols.grpc.services import methods
-from inferd.protocols.pb.messages import parsed
+from inferd.protocols.malformed import parsed
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.model_manager import ModelManager

@@ -9,7 +9,8 @@ from fakes import clock, on_loop
 from inferd.errors import InvalidRequest, ModelNotFound
 from inferd.protocols.grpc.health import POLL_S, SERVICE
 from inferd.protocols.grpc.services import SERVICES
-from inferd.protocols.pb.messages import message_class, parsed
+from inferd.protocols.malformed import parsed
+from inferd.schemas.pb.messages import message_class
 from models import mlp, write_model
 from protocols.grpc.planes import Client, repository
 

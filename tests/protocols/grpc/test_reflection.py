@@ -10,7 +10,7 @@ from fakes import on_loop
 from inferd.errors import InvalidRequest
 from inferd.protocols.grpc.reflection import PACKAGES
 from inferd.protocols.grpc.services import SERVICES
-from inferd.protocols.pb.messages import message_class
+from inferd.schemas.pb.messages import message_class
 from models import mlp, write_model
 from protocols.grpc.planes import repository
 

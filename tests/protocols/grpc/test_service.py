@@ -22,7 +22,7 @@ from inferd.protocols.grpc.services import SERVICES
 from inferd.protocols.oip.metadata import EXTENSIONS
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.statistics import statistics
-from inferd.protocols.pb.messages import POOL
+from inferd.schemas.pb.messages import POOL
 from models import LABELS, identity, mlp, mlp_answer, write_model
 from protocols.grpc.planes import Streaming, repository
 from protocols.grpc.wire import add_output, add_raw, add_typed, message

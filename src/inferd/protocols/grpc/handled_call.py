@@ -35,8 +35,7 @@ from inferd.protocols.grpc.head import (
 from inferd.protocols.grpc.methods import Method
 from inferd.protocols.grpc.status import status_of
 from inferd.protocols.http2.stream import Http2Stream
-from inferd.protocols.malformed import Malformed
-from inferd.protocols.pb.messages import parsed
+from inferd.protocols.malformed import Malformed, parsed
 from inferd.protocols.request_id import request_id
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 from inferd.errors import InvalidRequest, ModelNotFound
 from inferd.protocols.grpc.methods import CallContext, Method, Requests
-from inferd.protocols.pb.messages import Message, message_class, parsed
+from inferd.protocols.malformed import parsed
+from inferd.schemas.pb.messages import Message, message_class
 from inferd.serving.data_plane import DataPlane
 
 SERVICE = "grpc.health.v1.Health"

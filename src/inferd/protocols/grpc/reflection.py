@@ -8,7 +8,8 @@ from google.protobuf.descriptor import FileDescriptor
 
 from inferd.protocols.grpc.methods import CallContext, Method, Requests
 from inferd.protocols.grpc.status import Status
-from inferd.protocols.pb.messages import POOL, Message, message_class, parsed
+from inferd.protocols.malformed import parsed
+from inferd.schemas.pb.messages import POOL, Message, message_class
 
 PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 SERVICES = tuple(f"{package}.ServerReflection" for package in PACKAGES)

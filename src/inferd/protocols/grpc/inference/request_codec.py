@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inferd.errors import InvalidRequest
+from inferd.protocols.malformed import parsed
 from inferd.protocols.oip.parameters import RequestOptions, request_options, requested_output
 from inferd.protocols.oip.shared_memory import (
     REGION,
@@ -23,7 +24,7 @@ from inferd.protocols.oip.shared_memory import (
     shared_place,
 )
 from inferd.protocols.oip.tensors import binary_array, datatype_named, element_count, from_values
-from inferd.protocols.pb.messages import Message, message_class, parsed
+from inferd.schemas.pb.messages import Message, message_class
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.inference import InferenceRequest, RequestedOutput, SharedPlace
 from inferd.types.tensor import Array, Tensor

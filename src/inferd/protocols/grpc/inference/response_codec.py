@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import prod
 
 from inferd.errors import InferdError, Unsupported
-from inferd.protocols.pb.messages import message_class
+from inferd.schemas.pb.messages import message_class
 from inferd.types.datatype import BYTES, DataType
 from inferd.types.elements import encode_binary
 from inferd.types.inference import InferenceRequest, InferenceResponse, Parameters

@@ -25,7 +25,7 @@ from inferd.protocols.oip.shared_memory import (
 )
 from inferd.protocols.oip.statistics import statistics
 from inferd.protocols.oip.trace_settings import trace_changes, trace_settings
-from inferd.protocols.pb.messages import Message, message_class
+from inferd.schemas.pb.messages import Message, message_class
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 

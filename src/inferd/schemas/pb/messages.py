@@ -11,10 +11,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-
-from inferd.protocols.malformed import Malformed
 
 COMPILED = Path(__file__).with_name("messages.binpb")
 """The descriptors of every .proto file here, imports before what imports them (`make proto`)."""
@@ -42,14 +39,6 @@ POOL = _pool()
 def message_class(name: str) -> Any:
     """The class of a message by its full name."""
     return GetMessageClass(POOL.FindMessageTypeByName(name))
-
-
-def parsed(kind: Any, data: bytes | bytearray | memoryview) -> Message:
-    """A message from its bytes; raises Malformed."""
-    try:
-        return kind.FromString(bytes(data))
-    except DecodeError as error:
-        raise Malformed(f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def service_names() -> Iterator[str]:

@@ -11,12 +11,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from inferd.errors import InvalidRequest
-from inferd.protocols.pb.messages import (
+from inferd.protocols.malformed import parsed
+from inferd.schemas.pb.messages import (
     COMPILED,
     POOL,
     descriptors,
     message_class,
-    parsed,
     service_names,
 )
 
