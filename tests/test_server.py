@@ -1,13 +1,17 @@
 """What options say of gRPC reaches its connections; these are fed without sockets."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inferd.config.load import load_server_config
 from inferd.config.server import ServerConfig
-from inferd.errors import ConfigError
+from inferd.equipment import log_file, log_settings, server_tls
+from inferd.errors import ConfigError, InferdError
+from inferd.observability.log_settings import LogSettings
 from inferd.protocols.grpc.framing import framed
+from inferd.protocols.http.app import create_app, own_paths
 from inferd.protocols.http2.frames import (
     END_STREAM,
     ENHANCE_YOUR_CALM,
@@ -108,3 +112,79 @@ def test_no_listener_without_grpc() -> None:
 def test_values_that_make_no_sense_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         load_server_config({"paths": ("model.onnx",), option: 0}, None, {})
+
+
+# -- what options ask for -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"http": False, "grpc": False}, "neither HTTP nor gRPC"),
+        ({"grpc_use_ssl": True}, "needs a certificate and its key"),
+        ({"grpc_use_ssl_mutual": True}, "grpc_use_ssl_mutual: needs --grpc-root-cert"),
+        ({"trace_config": ("level=TIMESTAMPS",)}, "nothing can be traced without a file"),
+        ({"trace_config": ("level=TENSORS",)}, "tensors are not traced"),
+        ({"trace_config": ("triton,file=/nowhere/at/all",)}, "cannot write traces to /nowhere"),
+        ({"backend_config": ("onnxruntime,threads=1",)}, "unknown setting"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InferdError, match=message):
+        Server(ServerConfig(paths=("model.onnx",), **options))
+
+
+def test_traces_are_those_of_the_options_from_the_start(tmp_path: Path) -> None:
+    entries = f"triton,file={tmp_path / 'traces.json'}", "level=TIMESTAMPS", "rate=3"
+    server = Server(ServerConfig(paths=("model.onnx",), trace_config=entries))
+    settings = server.manager.tracing.settings()
+    assert (settings.timestamps, settings.rate) == (True, 3)
+    assert server.manager.tracing.file == str(tmp_path / "traces.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "tls"),
+    [
+        ({}, True), ({"grpc_use_ssl": True}, True), ({"grpc_use_ssl": False}, False),
+        ({"grpc_use_ssl": False, "grpc_use_ssl_mutual": True}, True),
+    ],
+)  # fmt: skip
+def test_certificates_are_used_unless_tls_is_not_wanted(options: dict[str, Any], tls: bool) -> None:
+    files = {f"grpc_{name}": "missing.pem" for name in ("server_cert", "server_key", "root_cert")}
+    config = ServerConfig(**files, **options)
+    if not tls:
+        assert server_tls(config) is None
+        return
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
+        server_tls(config)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({}, LogSettings()),
+        ({"log_level": "debug"}, LogSettings(verbose_level=1)),
+        ({"log_verbose": 2, "log_error": False}, LogSettings(error=False, verbose_level=2)),
+        ({"log_level": "warning", "log_warning": False}, LogSettings(info=False, warning=False)),
+        ({"log_format": "default", "log_file": "x"}, LogSettings(format="default", file="x")),
+        ({"log_format": "json"}, LogSettings()),
+    ],
+)
+def test_what_is_logged_is_said_by_level_and_by_severity(
+    options: dict[str, Any], settings: LogSettings
+) -> None:
+    assert log_settings(ServerConfig(**options)) == settings
+
+
+def test_a_log_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(ConfigError, match="log_file: /nowhere/at/all cannot be written"):
+        log_file(ServerConfig(log_file="/nowhere/at/all"))
+    assert log_file(ServerConfig()) is None
+
+
+def test_metrics_may_be_left_out() -> None:
+    for metrics in (True, False):
+        app: Any = create_app(None, None, bytes if metrics else None, 1)  # type: ignore[arg-type]
+        assert ("/metrics" in own_paths(app)) is metrics
+    assert Server(ServerConfig(paths=("x",), metrics=False, metrics_port=0)).metrics is None
+    assert Server(ServerConfig(paths=("x",))).metrics is None

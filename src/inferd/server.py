@@ -10,25 +10,27 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inferd.config.backend_config import read_backend_config
 from inferd.config.server import ServerConfig
+from inferd.config.trace_config import read_trace_config
+from inferd.equipment import log_file, log_settings, server_tls, trace_file
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
-from inferd.observability.trace_file import TraceFile
 from inferd.observability.tracing import Tracing
 from inferd.processes.heap import keep_freed_memory, trim_memory
 from inferd.protocols.grpc.infer_call import InferRoute as GrpcInferRoute
 from inferd.protocols.grpc.inference.service import MODEL_INFER
 from inferd.protocols.grpc.router import GrpcRouter
 from inferd.protocols.grpc.services import methods
-from inferd.protocols.http.app import RequestRouter, create_app, own_paths
+from inferd.protocols.http.app import RequestRouter, create_app, metrics_app, own_paths
 from inferd.protocols.http.call.route import CallRoute
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.mounts import MountRoute
@@ -38,8 +40,9 @@ from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.http2.limits import Http2Limits
 from inferd.protocols.http2.listener import Http2Listener
-from inferd.protocols.http2.tls import ServerTls, TlsFiles, trouble_with
+from inferd.protocols.oip.trace_settings import trace_changes
 from inferd.protocols.websocket.route import WebSocketRoute
+from inferd.repository.layout import Reading
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.model_manager import ModelManager
@@ -59,22 +62,31 @@ class Announcement:
     """What is served and where, once it is: for whoever tells the user."""
 
     url: str
+    """Empty without HTTP."""
     models: tuple[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], ...]
     llms: frozenset[str] = frozenset()
     """Which of them are language models."""
     grpc: str = ""
     """Host and port of the gRPC front end; empty without one."""
+    metrics: str = ""
+    """Where the metrics are; empty where they are not served."""
 
 
 Announce = Callable[[Announcement], None]
 
 
-def run(config: ServerConfig, announce: Announce, progress: LoadProgress | None = None) -> int:
+def run(
+    config: ServerConfig, announce: Announce, progress: LoadProgress | None = None,
+    ignored: Iterable[str] = (),
+) -> int:  # fmt: skip
     """Serve until SIGTERM or SIGINT; returns the exit status. Raises ConfigError, OSError.
 
-    `progress` is told, from other threads, how far the loading of language models is.
+    `progress` is told, from other threads, how far the loading of language models is. `ignored` is
+    what was said in vain, and why, for the log.
     """
-    configure_logging(config.log_format, config.log_level)
+    configure_logging(config.log_format, log_settings(config), log_file(config))
+    for said in ignored:
+        _log.warning("an option changes nothing here: %s", said)
     import uvloop  # here, so that importing the module stays cheap for the command line
 
     server = Server(config, progress)
@@ -93,19 +105,28 @@ class Server:
     def __init__(self, config: ServerConfig, progress: LoadProgress | None = None) -> None:
         if not config.paths:
             raise ConfigError("nothing to serve; try: inferd serve model.onnx", field="paths")
+        if not (config.http or config.grpc):
+            raise ConfigError("neither HTTP nor gRPC is to be served", field="http")
         self._config = config
         cores = config.threads or available_cores()
         paths = tuple(Path(path) for path in config.paths)
         engine = dict(config.engine)
         if config.threads:
             engine["threads"] = config.threads
-        self._traces = _trace_file(config)
+        traced = read_trace_config(config.trace_config)
+        backends = read_backend_config(config.backend_config)
+        for said in (*traced.ignored, *backends.ignored):
+            _log.warning("a setting changes nothing here: %s", said)
+        self._traces = trace_file(traced.file or config.trace_file)
+        tracing = Tracing(self._traces)
+        tracing.change(trace_changes(traced.settings, tracing.file))
         self.manager = ModelManager(
-            paths, cores, config.model_load_thread_count, engine, progress, config.trust,
-            Tracing(self._traces),
+            paths, cores, config.model_load_thread_count, engine, progress, config.trust, tracing,
+            Reading(config.model_config_name, config.auto_complete_config), backends,
+            config.model_load_retry_count,
         )  # fmt: skip
         shared_memory = SharedMemory(config.shared_memory == "system")
-        self.data = DataPlane(self.manager, config.strict_readiness, shared_memory)
+        self.data = DataPlane(self.manager, config.strict_readiness, shared_memory, config.id)
         self.control = ControlPlane(self.manager, config)
         most = config.http_max_input_size
         direct = (
@@ -115,18 +136,21 @@ class Server:
             GenerateRoute(self.data, most),
             WebSocketRoute(self.data, most),
         )
-        app = create_app(self.data, self.control, self._render_metrics, most)
+        metrics = self._render_metrics if config.metrics else None
+        app = create_app(self.data, self.control, metrics, most)
         self.manager.mounts.reserve(own_paths(app))
-        self.listener = HttpListener(
-            RequestRouter(app, *direct, mounts=MountRoute(self.data)),
-            HttpLimits(
-                max_body_bytes=config.http_max_input_size,
-                head_timeout_s=config.http_header_timeout_secs,
-                body_timeout_s=config.http_body_timeout_secs,
-                keep_alive_s=config.http_keep_alive_secs,
-            ),
-            access_log=config.access_log,
+        limits = HttpLimits(
+            max_body_bytes=config.http_max_input_size,
+            head_timeout_s=config.http_header_timeout_secs,
+            body_timeout_s=config.http_body_timeout_secs,
+            keep_alive_s=config.http_keep_alive_secs,
         )
+        self.listener = HttpListener(
+            RequestRouter(app, *direct, mounts=MountRoute(self.data)), limits, config.access_log
+        )
+        self.metrics: HttpListener | None = None
+        if metrics is not None and config.metrics_port is not None:
+            self.metrics = HttpListener(RequestRouter(metrics_app(metrics)), limits)
         self.calls = GrpcRouter(
             methods(self.data, self.control),
             {MODEL_INFER: GrpcInferRoute(self.data)},
@@ -149,8 +173,9 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        host, port = await self._listen()
-        calls = await self._listen_for_calls(port)
+        url = await self._listen()
+        calls = await self._listen_for_calls(url)
+        metrics = await self._listen_for_metrics() or url
         poller = None
         try:
             if not await self._load_models():
@@ -159,10 +184,9 @@ class Server:
             self.data.started = True
             trim_memory()
             gc.freeze()
-            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             llms = frozenset(llm.name for llm in self.manager.served_llms())
-            grpc = f"{shown}:{calls}" if calls else ""
-            announce(Announcement(f"http://{shown}:{port}", tuple(self._models()), llms, grpc))
+            where = f"{metrics}/metrics" if metrics and self._config.metrics else ""
+            announce(Announcement(url, tuple(self._models()), llms, calls, where))
             poller = loop.create_task(self.control.poll())
             await self._stop.wait()
             return await self._shut_down()
@@ -172,8 +196,11 @@ class Server:
                 with contextlib.suppress(asyncio.CancelledError):
                     await poller
             await self.listener.stop()
+            if self.metrics is not None:
+                await self.metrics.stop()
             if self.grpc is not None:
                 await self.grpc.stop()
+            self.manager.sent.remove()
             if self._traces is not None:
                 self.manager.tracing.flush()
                 await asyncio.to_thread(self._traces.close)
@@ -192,27 +219,37 @@ class Server:
         self.data.draining = self.abandoned_work = True
         return False
 
-    async def _listen(self) -> tuple[str, int]:
-        config = self._config
-        try:
-            return await self.listener.start(config.host, config.http_port)
-        except OSError as error:
-            raise _cannot_listen(config.host, config.http_port, "http_port", error) from error
+    async def _listen(self) -> str:
+        """The address of HTTP; empty without."""
+        if not self._config.http:
+            return ""
+        host = self._config.http_address or self._config.host
+        return await _start(self.listener, host, self._config.http_port, "http_port")
 
-    async def _listen_for_calls(self, http_port: int) -> int:
-        """The port of gRPC; 0 without one."""
+    async def _listen_for_metrics(self) -> str:
+        """The address of the metrics' own port; empty without."""
+        config = self._config
+        if self.metrics is None or config.metrics_port is None:
+            return ""
+        host = config.metrics_address or config.http_address or config.host
+        return await _start(self.metrics, host, config.metrics_port, "metrics_port")
+
+    async def _listen_for_calls(self, http: str) -> str:
+        """Host and port of gRPC; empty without."""
         if self.grpc is None:
-            return 0
+            return ""
         config = self._config
         wanted = config.grpc_port
         if wanted is None:
             wanted = config.http_port + 1 if 0 < config.http_port < 65535 else 0
-        self.grpc.elsewhere = f"HTTP/1.1 is served on port {http_port}"
+        if http:
+            self.grpc.elsewhere = f"HTTP/1.1 is served on port {http.rpartition(':')[2]}"
+        host = config.grpc_address or config.host
         try:
-            _, port = await self.grpc.start(config.host, wanted)
+            bound, port = await self.grpc.start(host, wanted)
         except OSError as error:
-            raise _cannot_listen(config.host, wanted, "grpc_port", error) from error
-        return port
+            raise _cannot_listen(host, wanted, "grpc_port", error) from error
+        return f"{_shown(bound)}:{port}"
 
     def _grpc_listener(self) -> Http2Listener:
         config = self._config
@@ -225,7 +262,7 @@ class Server:
             max_age_s=config.grpc_max_connection_age_secs,
             max_age_grace_s=config.grpc_max_connection_age_grace_secs,
         )
-        return Http2Listener(self.calls, limits, _tls(config))
+        return Http2Listener(self.calls, limits, server_tls(config))
 
     def _refuse_to_serve_nothing(self) -> None:
         failed = [status for status in self.manager.index() if status.reason]
@@ -293,6 +330,19 @@ class Server:
         return self._metrics.render()
 
 
+async def _start(listener: HttpListener, host: str, port: int, field: str) -> str:
+    """The address of a listener; raises ConfigError where it cannot listen."""
+    try:
+        bound, port = await listener.start(host, port)
+    except OSError as error:
+        raise _cannot_listen(host, port, field, error) from error
+    return f"http://{_shown(bound)}:{port}"
+
+
+def _shown(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
 def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigError:
     option = field.replace("_", "-")
     without = ", or do without gRPC: --no-grpc" if field == "grpc_port" else ""
@@ -301,43 +351,3 @@ def _cannot_listen(host: str, port: int, field: str, error: OSError) -> ConfigEr
         f"--{option} (0 takes a free one){without}",
         field=field,
     )
-
-
-def _trace_file(config: ServerConfig) -> TraceFile | None:
-    """Raises ConfigError for one that has no folder."""
-    if not config.trace_file:
-        return None
-    path = Path(config.trace_file)
-    if not path.parent.is_dir() or path.is_dir():
-        raise ConfigError(
-            f"cannot write traces to {path}: expected a file in a folder that exists",
-            field="trace_file",
-        )
-    return TraceFile(path)
-
-
-def _tls(config: ServerConfig) -> ServerTls | None:
-    """Raises ConfigError for files that do not belong together, or cannot be read."""
-    certificate, key, root = config.grpc_server_cert, config.grpc_server_key, config.grpc_root_cert
-    if certificate is None and key is None and root is None:
-        return None
-    if certificate is None or key is None:
-        missing = "grpc_server_cert" if certificate is None else "grpc_server_key"
-        raise ConfigError(
-            "gRPC over TLS needs a certificate and its key, --grpc-server-cert and "
-            "--grpc-server-key",
-            field=missing,
-        )
-    files = TlsFiles(Path(certificate), Path(key), Path(root) if root is not None else None)
-    try:
-        return ServerTls(files)
-    except OSError as error:
-        wrong, why = trouble_with(files)
-        field = {
-            "certificate": "grpc_server_cert", "key": "grpc_server_key",
-            "client_ca": "grpc_root_cert",
-        }[wrong]  # fmt: skip
-        option = field.replace("_", "-")
-        raise ConfigError(
-            f"{getattr(files, wrong)} {why}; name another file with --{option}", field=field
-        ) from error

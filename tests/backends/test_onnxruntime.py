@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from backends.onnx_models import add, centred, graph, identity, node, running_su
 from inferd.backends.base import Model, OpenOptions
 from inferd.backends.onnxruntime import OnnxRuntimeBackend
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.optimization import ModelOptimization, OptimizationGraph
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array
@@ -317,3 +319,28 @@ def test_lanes_share_the_cores_of_one_instance(threads: int, count: int, tmp_pat
 def test_a_thread_count_that_is_configured_is_kept_to(tmp_path: Path) -> None:
     config = ModelConfig(parameters={"intra_op_thread_count": 4})
     assert opened(add(1), tmp_path, config, threads=4).create_lanes() == []
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(-1, "BASIC"), (0, "ENABLE_ALL"), (1, "EXTENDED"), (2, "DISABLE_ALL")],
+)
+def test_a_graph_may_be_rewritten_less(level: int, name: str, tmp_path: Path) -> None:
+    config = ModelConfig(optimization=ModelOptimization(graph=OptimizationGraph(level=level)))
+    model: Any = opened(identity(), tmp_path, config)
+    assert model.create_instance()._session.get_session_options().graph_optimization_level.name == (
+        f"ORT_{name}" if "ABLE" in name else f"ORT_ENABLE_{name}"
+    )
+
+
+def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
+    config = ModelConfig(optimization=ModelOptimization(graph=OptimizationGraph(level=3)))
+    with pytest.raises(ConfigError, match=r"optimization\.graph\.level: is 3, expected"):
+        opened(identity(), tmp_path, config)
+
+
+def test_batches_are_as_large_as_the_server_says_where_the_model_does_not(tmp_path: Path) -> None:
+    said = ModelConfig(parameters={"default-max-batch-size": "3"})
+    assert opened(identity(), tmp_path, said).description.max_batch_size == 3
+    own = ModelConfig(parameters={"default-max-batch-size": "3"}, max_batch_size=5)
+    assert opened(identity(), tmp_path, own).description.max_batch_size == 5

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
-from inferd.config.model import ModelConfig
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.repository.formats import recognise
@@ -87,6 +87,19 @@ def opened(path: Path, config: ModelConfig | None = None) -> Any:
     kind = recognise(path)
     assert kind is not None
     return create_backend(kind.backend).open(path, config or ModelConfig(), OpenOptions(2))
+
+
+def test_as_tritons_backend_of_trees_has_it_each_row_gives_a_list(tmp_path: Path) -> None:
+    path, x, wanted = make_xgboost("number", tmp_path)
+    config = ModelConfig(
+        backend="fil",
+        input=(ModelInput(name="input__0", data_type="TYPE_FP32", dims=(x.shape[1],)),),
+        output=(ModelOutput(name="output__0", data_type="TYPE_FP32", dims=(1,)),),
+    )
+    model = opened(path, config)
+    (found,) = model.create_instance().run([x.astype(np.float32)])
+    np.testing.assert_allclose(found, wanted[:, None], rtol=1e-6)
+    model.close()
 
 
 @pytest.mark.parametrize("kind", DATA)

@@ -17,7 +17,7 @@ def test_one_row_a_model_and_the_curl_line_as_it_was_given() -> None:
         BannerRow("iris", "1", "READY", "x FP32[-1,4]", "y INT64[-1]"),
         BannerRow("broken", "2", "UNAVAILABLE", reason="bad\nfile \x1b[31m"),
     ]
-    lines = banner(rows, BannerHints(curl=curl))
+    lines = banner(rows, BannerHints(curl=curl, metrics=f"{URL}/metrics"))
     assert lines[0].startswith("inferd ")
     assert lines[0].endswith(f" at {URL}")
     assert lines[1].split() == ["MODEL", "VERSION", "STATE", "INPUTS", "OUTPUTS", "REASON"]

@@ -71,6 +71,8 @@ def test_every_command_has_help_and_imports_nothing_heavy(name: str) -> None:
         (["serv"], "did you mean serve?"),
         (["models", "lst"], "did you mean list?"),
         (["serve", "--http-prot", "1"], "--http-port"),
+        (["serve", "--model-repositry=/x"], "--model-repository"),
+        (["config", "show", "--http-thread-cout=1"], "--http-thread-count"),
         (["xyzzy"], "known are: bench, chat, config, doctor, models, serve"),
     ],
 )
@@ -78,6 +80,21 @@ def test_an_unknown_command_or_option_names_the_nearest(arguments: list[str], ne
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert near in result.stderr
+
+
+@pytest.mark.parametrize("name", ["http-restricted-api", "grpc-restricted-protocol"])
+def test_an_option_that_would_protect_is_never_ignored(name: str) -> None:
+    result = invoke("serve", "repository", f"--{name}=inference:key=value")
+    assert result.exit_code == 2
+    assert f"--{name} is not there yet, and nothing would be restricted" in result.stderr
+
+
+def test_options_of_tritonserver_are_those_of_ours() -> None:
+    arguments = ["--model-repository=/a", "--allow-grpc=0", "--log-verbose", "1", "--http-port=1"]
+    result = invoke("config", "show", *arguments, "--format", "json")
+    shown = {name: entry["value"] for name, entry in json.loads(result.stdout).items()}
+    assert (shown["paths"], shown["grpc"], shown["log_verbose"]) == (["/a"], False, 1)
+    assert shown["http_port"] == 1
 
 
 def test_every_field_is_an_option_with_its_help_and_default() -> None:
@@ -113,8 +130,9 @@ def test_config_show_prints_value_and_origin_of_every_field(tmp_path: Path) -> N
 def test_config_show_aligns_plain_text_in_a_pipe() -> None:
     lines = invoke("config", "show", "--http-port", "8000").stdout.splitlines()
     assert len(lines) == 1 + len(option_hints())
+    given = next(line for line in lines if line.startswith("http_port"))
     assert {line.index(word) for line, word in [(lines[0], "ORIGIN"), (lines[2], "default")]} == {
-        lines[3].index("command line --http-port")
+        given.index("command line --http-port")
     }
     assert not any("\x1b" in line for line in lines)
 

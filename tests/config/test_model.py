@@ -86,7 +86,7 @@ def test_such_a_field_is_named_wherever_it_stands() -> None:
 
 def test_only_such_fields_are_taken_out() -> None:
     document: dict[str, Any] = {
-        "max_batch_size": 0, "runtime": "", "instance_group": [{"count": 1, "gpus": []}],
+        "max_batch_size": 0, "batch_input": [], "instance_group": [{"count": 1, "gpus": []}],
         "input": [{"dims": [], "format": "", "allow_ragged_batch": False}], "name": "",
     }  # fmt: skip
     before = repr(document)

@@ -9,6 +9,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from conformance.models import one
+from lifecycle.onnx_models import constant
 from lifecycle.process import ServerProcess, wait_until
 
 Client: TypeAlias = triton.InferenceServerClient
@@ -166,10 +167,11 @@ def test_named_repositories_are_not_implemented(server: ServerProcess) -> None:
     assert "repository_name" in answer.error
 
 
-def test_a_model_in_the_load_request_is_not_implemented(client: Client) -> None:
-    with pytest.raises(InferenceServerException) as error:
-        client.load_model("sent", config="{}", files={"file:1/model.onnx": b"x"})
-    assert error.value.status() == "501"
+def test_a_model_in_the_load_request_is_served(client: Client) -> None:
+    client.load_model("sent", config="{}", files={"file:2/model.onnx": constant(6)})
+    assert served_versions(client, "sent") == ["2"]
+    assert answer_of(client, "sent") == 6
+    client.unload_model("sent")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"parameters":{"config":7}}', b"[" * 5000])

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -50,6 +51,21 @@ def test_a_text_line_has_time_level_logger_message_and_extras(stream: io.StringI
     time, rest = stream.getvalue().rstrip("\n").split(" ", 1)
     assert datetime.fromisoformat(time).tzinfo is not None
     assert rest == 'INFO inferd.test_logging loaded iris version=3 path="/a b" empty=""'
+
+
+@pytest.mark.parametrize(
+    ("format", "head"),
+    [
+        ("default", r"E\d{4} \d\d:\d\d:\d\d\.\d{6} \d+ inferd\.test_logging:\d+\]"),
+        ("ISO8601", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ E \d+ inferd\.test_logging:\d+\]"),
+    ],
+)
+def test_a_line_may_have_the_head_that_tritons_have(
+    format: str, head: str, stream: io.StringIO
+) -> None:
+    configure_logging(format, "info", stream)
+    logger.error("failed", extra={"model": "m"})
+    assert re.fullmatch(f"{head} failed model=m\n", stream.getvalue())
 
 
 def test_a_json_line_is_one_object(stream: io.StringIO) -> None:

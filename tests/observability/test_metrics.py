@@ -1,9 +1,11 @@
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
 from inferd.observability.metrics import LLM_HISTOGRAMS, LLM_METRICS, MetricsRegistry
+from inferd.observability.statistics import ModelStatistics
 
 
 @dataclass
@@ -14,6 +16,23 @@ class Llm:
 
     def gauges(self) -> EngineGauges:
         return EngineGauges(running=3, waiting=1, kv_usage=0.5, kv_waste=0.02, prefix_hits=9)
+
+
+@dataclass
+class Model:
+    name: str
+    metric_tags: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+    statistics: ModelStatistics = field(default_factory=ModelStatistics)
+
+    def queue_depth(self) -> int:
+        return 0
+
+    def in_flight(self) -> int:
+        return 0
+
+    def worker_restarts(self) -> int:
+        return 0
 
 
 def page(*llms: Llm) -> dict[tuple[str, str], float]:
@@ -54,3 +73,15 @@ def test_every_metric_is_there_once_and_none_without_a_language_model() -> None:
     for name in names:
         assert any(there.startswith(name) for there in found), name
     assert page() == {}
+
+
+def test_a_models_tags_are_labels_of_all_of_its_metrics() -> None:
+    models = [Model("a", {"team": "search", "tier": "1"}), Model("b", {"team": "ads"}), Model("c")]
+    text = MetricsRegistry(lambda: models, list, dict, dict).render().decode()
+    found: dict[str, set[tuple[str, str]]] = {"a": set(), "b": set(), "c": set()}
+    for metric in text_string_to_metric_families(text):
+        for sample in metric.samples:
+            if "model" in sample.labels:
+                tags = sample.labels.get("team", "?"), sample.labels.get("tier", "?")
+                found[sample.labels["model"]].add(tags)
+    assert found == {"a": {("search", "1")}, "b": {("ads", "")}, "c": {("", "")}}

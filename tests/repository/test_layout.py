@@ -10,7 +10,7 @@ import pytest
 from backends.onnx_models import write
 from inferd.config.scheduling import ModelDynamicBatching
 from inferd.errors import ConfigError
-from inferd.repository.layout import scan
+from inferd.repository.layout import Reading, scan
 from inferd.repository.model_config import decode_model_config
 from inferd.repository.source import ModelSource
 
@@ -193,7 +193,10 @@ def test_an_empty_configuration_is_the_default(tmp_path: Path) -> None:
         ("name: other", "is 'other', the folder is named 'm'"),
         ("sequence_batching: {}\ninput: [", "config.yaml"),
         ("sequence_batching: {max_sequence_idle_microseconds: 5}", "sequence_batching"),
-        ("platform: tensorrt_plan", "unknown platform 'tensorrt_plan'"),
+        (
+            "platform: tensorrt_plan",
+            "'tensorrt_plan': engines of TensorRT do not run",
+        ),
         ("backend: tensorrt", "tensorrt"),
         ("- a list", "config.yaml"),
         ("default_model_filename: ../../secret.onnx", "default_model_filename"),
@@ -232,12 +235,95 @@ def test_a_model_without_a_file_or_a_version_is_told(tmp_path: Path) -> None:
     assert "no version of the model" in sources["empty"].error
 
 
-def test_tritons_text_format_is_told_what_to_become(tmp_path: Path) -> None:
+def test_tritons_text_format_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path, "m", b"x")
-    (folder / "config.pbtxt").write_text('name: "m"')
-    assert "write the same fields as YAML" in only(tmp_path).error
-    (folder / "config.yaml").write_text("max_batch_size: 2")
-    assert only(tmp_path).error == ""
+    (folder / "config.pbtxt").write_text('name: "m" platform: "onnxruntime_onnx" max_batch_size: 3')
+    source = only(tmp_path)
+    assert (source.error, source.backend, source.config.max_batch_size) == ("", "onnxruntime", 3)
+    assert "config.pbtxt" in str(source.versions[1].fingerprint)
+
+
+@pytest.mark.parametrize("beside", ["config.yaml", "config.json"])
+def test_two_configurations_are_refused_by_both_names(beside: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.pbtxt").write_text("max_batch_size: 3")
+    (folder / beside).write_text("{}")
+    assert f"{beside}: stands beside config.pbtxt" in only(tmp_path).error
+
+
+@pytest.mark.parametrize(("name", "size"), [("", 1), ("big", 2), ("yaml", 3), ("missing", 1)])
+def test_a_configuration_of_another_name_is_preferred(name: str, size: int, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.pbtxt").write_text("max_batch_size: 1")
+    (folder / "configs").mkdir()
+    (folder / "configs" / "big.pbtxt").write_text("max_batch_size: 2")
+    (folder / "configs" / "yaml.yaml").write_text("max_batch_size: 3")
+    (source,) = scan([tmp_path], Reading(name)).values()
+    assert (source.error, source.config.max_batch_size) == ("", size)
+
+
+def test_two_configurations_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "configs").mkdir()
+    for suffix in ("pbtxt", "yaml"):
+        (folder / "configs" / f"a.{suffix}").touch()
+    (source,) = scan([tmp_path], Reading("a")).values()
+    assert "a.yaml: stands beside a.pbtxt" in source.error
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("", "input: is needed where configurations are not completed"),
+        ('input { name: "x" data_type: TYPE_FP32 dims: 1 }', "output: is needed"),
+        ('input { name: "x" data_type: TYPE_FP32 dims: 1 } output { name: "y" data_type: TYPE_FP32 '
+         "dims: 1 }", ""),
+    ],
+)  # fmt: skip
+def test_without_completion_a_configuration_says_inputs_and_outputs(
+    config: str, named: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.pbtxt").write_text(config)
+    (source,) = scan([tmp_path], Reading(auto_complete=False)).values()
+    assert named in source.error
+    assert bool(named) is bool(source.error)
+
+
+@pytest.mark.parametrize(
+    ("config", "backend"),
+    [
+        ('backend: "onnxruntime"', "onnxruntime"), ('platform: "onnxruntime_onnx"', "onnxruntime"),
+        ('backend: "pytorch"', "torch"), ('platform: "pytorch_libtorch"', "torch"),
+        ('platform: "tensorflow_savedmodel"', "tensorflow"), ('backend: "openvino"', "openvino"),
+        ('backend: "tensorflow"', "tensorflow"),
+        ('backend: "fil" parameters { key: "model_type" value { string_value: "lightgbm" } }',
+         "lightgbm"),
+        ('backend: "fil" parameters { key: "model_type" value { string_value: "xgboost_json" } }',
+         "xgboost"),
+    ],
+)  # fmt: skip
+def test_tritons_words_for_backends_are_known(config: str, backend: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "config.pbtxt").write_text(config)
+    assert (only(tmp_path).error, only(tmp_path).backend) == ("", backend)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("model_type", "treelite_checkpoint", "parameters.model_type: 'treelite_checkpoint' is"),
+        ("output_class", "true", "parameters.output_class: is not done"),
+        ("predict_proba", "True", "parameters.predict_proba: is not done"),
+    ],
+)
+def test_what_tritons_trees_would_answer_otherwise_is_refused(
+    parameter: str, value: str, message: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, "m", b"x")
+    said = f'{{ key: "{parameter}" value {{ string_value: "{value}" }} }}'
+    (folder / "config.pbtxt").write_text(f'backend: "fil" parameters {said}')
+    assert message in only(tmp_path).error
 
 
 @pytest.mark.parametrize(

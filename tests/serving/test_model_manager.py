@@ -6,6 +6,7 @@ import pytest
 from backends.onnx_models import add, write
 from fakes import FakeTraceSink, on_loop
 from inferd.config.model import All, Latest, ModelConfig, ModelVersionPolicy, Specific
+from inferd.config.server import ServerConfig
 from inferd.errors import (
     ConfigError,
     InferdError,
@@ -14,6 +15,8 @@ from inferd.errors import (
     ModelUnavailable,
 )
 from inferd.observability.tracing import Tracing
+from inferd.repository.model_config import decode_model_config
+from inferd.serving.control_plane import ControlPlane
 from inferd.serving.model_manager import ModelManager, intra_op_threads
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -317,3 +320,75 @@ async def test_a_model_stays_traced_when_it_is_loaded_again(tmp_path: Path) -> N
         assert await managed.ask() == 2
         manager.tracing.flush()
         assert [(trace.model, trace.version) for trace in sink.traces] == [("m", 1)] * 2
+
+
+# -- models that come with a request --------------------------------------------------------------
+
+
+@on_loop
+async def test_an_override_stays_until_the_next_load_whatever_the_repository_says(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        control = ControlPlane(managed.manager, ServerConfig(model_control_mode="explicit"))
+        await control.load("m")
+        await control.load("m", {}, {"1/model.onnx": add(5)})
+        assert await managed.ask() == 5
+        await control.poll_once()
+        assert await managed.ask() == 5
+        await control.load("m")
+        assert await managed.ask() == 1
+
+
+@on_loop
+async def test_files_of_a_request_live_as_long_as_the_versions_that_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folders))
+    write(tmp_path / "models", "m", add(1))
+    every = decode_model_config({"version_policy": {"all": {}}}, file="sent")
+    async with Managed(tmp_path / "models") as managed:
+        manager = managed.manager
+        await manager.load("m", every, {"1/model.onnx": add(5), "2/model.onnx": add(6)})
+        assert [await managed.ask("m", version) for version in ("1", "2")] == [5, 6]
+        (first,) = folders.iterdir()
+        await manager.load("m", every, {"1/model.onnx": add(7)})
+        await manager.settle()
+        (second,) = folders.iterdir()
+        assert first != second
+        with pytest.raises(InvalidRequest, match="load failed for model 'm'"):
+            await manager.load("m", every, {"1/model.onnx": b"no model"})
+        assert list(folders.iterdir()) == [second]
+        assert await managed.ask() == 7
+        await manager.load("left", ModelConfig(), {"1/model.onnx": add(8)})
+        await manager.unload("m")
+        await manager.settle()
+        assert len(list(folders.iterdir())) == 1
+        manager.sent.remove()
+        assert list(folders.iterdir()) == []
+
+
+@on_loop
+async def test_a_configuration_that_says_what_code_runs_needs_trust(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        for said in ({"python": "/bin/sh"}, {"requirements": ["x"]}):
+            config = decode_model_config(said, file="sent")
+            with pytest.raises(InvalidRequest, match="only where the server was started with --t"):
+                await managed.manager.load("m", config)
+
+
+@on_loop
+async def test_a_load_that_fails_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "m", b"no model")
+    manager = ModelManager((tmp_path,), 1, 1, load_retries=2)
+    with pytest.raises(InvalidRequest, match="load failed for model 'm'"):
+        await manager.load("m")
+    tries = [r for r in caplog.records if r.message == "model failed to load and is tried again"]
+    assert [record.__dict__["tries_left"] for record in tries] == [2, 1]
+    await manager.close()

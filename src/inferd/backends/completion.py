@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from inferd.backends.base import ModelDescription
+from inferd.config.backend_config import DEFAULT_MAX_BATCH_SIZE as PARAMETER
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES, DataType
@@ -35,7 +36,13 @@ def complete(
     notes: Iterable[str] = (),
     steady: bool = False,
 ) -> ModelDescription:
-    """Join configuration and model; raises ConfigError naming the field where they disagree."""
+    """Join configuration and model; raises ConfigError naming the field where they disagree.
+
+    `max_batch_size` is the configuration's, or what the backend takes where it does not say: then
+    --backend-config may say another.
+    """
+    if config.max_batch_size is None and max_batch_size:
+        max_batch_size = int(config.parameter(PARAMETER, str(max_batch_size)))
     if max_batch_size:
         for spec in (*inputs, *outputs):
             if not spec.shape or (

@@ -171,7 +171,21 @@ def _session_options(config: ModelConfig, threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = _count(config, "inter_op_thread_count", 1)
     # Workers that spin between batches would take the event loop's core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if config.optimization is not None and config.optimization.graph is not None:
+        options.graph_optimization_level = _graph_level(config.optimization.graph.level)
     return options
+
+
+def _graph_level(level: int) -> ort.GraphOptimizationLevel:
+    """Triton's number for a level."""
+    levels = ort.GraphOptimizationLevel
+    found = {
+        0: levels.ORT_ENABLE_ALL, 1: levels.ORT_ENABLE_EXTENDED, -1: levels.ORT_ENABLE_BASIC,
+        2: levels.ORT_DISABLE_ALL,
+    }.get(level)  # fmt: skip
+    if found is None:
+        raise ConfigError(f"is {level}, expected -1, 0, 1 or 2", field="optimization.graph.level")
+    return found
 
 
 def _is_steady(path: Path) -> bool:

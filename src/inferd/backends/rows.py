@@ -12,11 +12,15 @@ from inferd.backends.base import ModelDescription, ModelInstance
 from inferd.backends.completion import DEFAULT_MAX_BATCH_SIZE, complete
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError
+from inferd.repository.formats import FIL
 from inferd.types.datatype import DataType
 from inferd.types.tensor import Array, TensorSpec
 
 INPUT, OUTPUT = "input", "predict"
 """Names of the tensors; the output's is MLServer's."""
+
+FIL_INPUT, FIL_OUTPUT = "input__0", "output__0"
+"""The same in Triton's backend of trees."""
 
 Predict = Callable[[Array], Array]
 """Rows [N, features] to predictions [N] or [N, outputs]; may be called from several threads."""
@@ -25,10 +29,13 @@ Predict = Callable[[Array], Array]
 class RowInstance:
     """A ModelInstance; all of a model share what predicts."""
 
-    def __init__(self, name: str, predict: Predict, dtype: np.dtype[np.generic]) -> None:
+    def __init__(
+        self, name: str, predict: Predict, dtype: np.dtype[np.generic], column: bool = False
+    ) -> None:
         self._name = name
         self._predict: Predict | None = predict
         self._dtype = dtype
+        self._column = column
 
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run one batch; see ModelInstance."""
@@ -37,7 +44,8 @@ class RowInstance:
             found = self._predict(inputs[0])
         except Exception as error:
             raise BackendError(f"{self._name}: {error}") from error
-        return [np.ascontiguousarray(found, self._dtype)]
+        found = np.ascontiguousarray(found, self._dtype)
+        return [found[:, None] if self._column else found]
 
     def close(self) -> None:
         """Let go of the model."""
@@ -55,12 +63,17 @@ class RowModel:
         self._name = name
         self._predict: Predict | None = predict
         self._dtype = datatype.dtype
+        self._column = False
         (row,) = self.create_instance().run([np.zeros((1, features), datatype.dtype)])
+        fil = config.backend == FIL
+        names = (FIL_INPUT, FIL_OUTPUT) if fil else (INPUT, OUTPUT)
+        if fil and row.ndim == 1:  # it gives each row a list of its one number
+            self._column, row = True, row[:, None]
         max_batch_size = config.max_batch_size
         self.description: ModelDescription = complete(
             config, name, name,
-            [TensorSpec(INPUT, datatype, (-1, features))],
-            [TensorSpec(OUTPUT, datatype, (-1, *row.shape[1:]), labels=labels)],
+            [TensorSpec(names[0], datatype, (-1, features))],
+            [TensorSpec(names[1], datatype, (-1, *row.shape[1:]), labels=labels)],
             DEFAULT_MAX_BATCH_SIZE if max_batch_size is None else max_batch_size,
             ["one thread for a batch" if threads == 1 else f"{threads} threads for a batch"],
             steady=True,
@@ -69,7 +82,7 @@ class RowModel:
     def create_instance(self) -> RowInstance:
         """One more that asks the same trees."""
         assert self._predict is not None
-        return RowInstance(self._name, self._predict, self._dtype)
+        return RowInstance(self._name, self._predict, self._dtype, self._column)
 
     def create_lanes(self) -> list[ModelInstance]:
         """None: trees are quick."""

@@ -36,7 +36,9 @@ def announce(announcement: "Announcement") -> None:
         )
         for status, inputs, outputs in announcement.models
     ]
-    print_banner(announcement.url, rows, BannerHints(curl_line(announcement), announcement.grpc))
+    curl = curl_line(announcement) if announcement.url else ""
+    hints = BannerHints(curl, announcement.grpc, metrics=announcement.metrics)
+    print_banner(announcement.url, rows, hints)
 
 
 def tensors_text(specs: Sequence["TensorSpec"]) -> str:

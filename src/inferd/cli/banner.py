@@ -29,21 +29,22 @@ class BannerRow:
 
 @dataclass(frozen=True, slots=True)
 class BannerHints:
-    """A curl line that works as it stands (empty: none), and the paths of docs and metrics."""
+    """A curl line that works as it stands (empty: none), and where docs and metrics are."""
 
     curl: str = ""
     grpc: str = ""
     """Host and port; empty without gRPC."""
     docs_path: str = "/docs"
-    metrics_path: str = "/metrics"
+    metrics: str = ""
+    """Where the metrics are; empty where they are not served."""
 
 
 def print_banner(
     url: str, rows: Sequence[BannerRow], hints: BannerHints, file: TextIO | None = None
 ) -> None:
-    """Print to `file` (standard error, where the log is as well)."""
+    """Print to `file` (standard error, where the log is as well); no `url` is no HTTP."""
     out = file or sys.stderr
-    title = one_line(f"inferd {__version__} at {url}")
+    title = one_line(f"inferd {__version__} at {url}" if url else f"inferd {__version__}")
     bold = out.isatty() and not no_color()
     click.echo(click.style(title, bold=True) if bold else title, file=out)
     if rows:
@@ -54,8 +55,10 @@ def print_banner(
         click.echo(f"try it:   {hints.curl}", file=out)
     if hints.grpc:
         click.echo(f"grpc:     {hints.grpc}", file=out)
-    click.echo(f"docs:     {url}{hints.docs_path}", file=out)
-    click.echo(f"metrics:  {url}{hints.metrics_path}", file=out)
+    if url:
+        click.echo(f"docs:     {url}{hints.docs_path}", file=out)
+    if hints.metrics:
+        click.echo(f"metrics:  {hints.metrics}", file=out)
 
 
 def _print_rows(rows: Sequence[BannerRow], out: TextIO) -> None:

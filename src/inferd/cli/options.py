@@ -7,6 +7,7 @@ Names, types, defaults and help are those of the two; which values are right is 
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -14,6 +15,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from inferd.cli.triton_options import TRITON_NAMES, UnusableOption, translate
 from inferd.config.load import (
     LoadedConfig,
     load_server_config,
@@ -25,10 +27,11 @@ from inferd.config.load import (
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CONFIG_FILE: Final = "config_file"
+_IGNORED: Final = "inferd.ignored"
 
 
 def server_options(command: Command) -> Command:
-    """Give a command `PATH...`, `--config` and an option for each field of the configuration."""
+    """Give a ServerCommand `PATH...`, `--config` and an option for each field that there is."""
     for name, hint in reversed(option_hints().items()):
         if name != "paths":
             command = _option(name, hint, option_default(name))(command)
@@ -39,6 +42,30 @@ def server_options(command: Command) -> Command:
         help="Read fields from this .yaml, .json or .toml file (or INFERD_CONFIG).",
     )(command)
     return click.argument("paths", nargs=-1, metavar="PATH...")(command)
+
+
+class ServerCommand(click.Command):
+    """A command with `server_options`, which takes tritonserver's as well."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            translation = translate(args)
+        except UnusableOption as error:
+            raise click.UsageError(str(error), ctx) from None
+        ctx.meta[_IGNORED] = translation.ignored
+        try:
+            return super().parse_args(ctx, translation.arguments)
+        except click.NoSuchOption as error:
+            ours = [name for param in self.params for name in (*param.opts, *param.secondary_opts)]
+            names = [*ours, *(f"--{name}" for name in TRITON_NAMES)]
+            near = get_close_matches(error.option_name, names)
+            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=ctx) from None
+
+
+def ignored_options(context: click.Context) -> list[str]:
+    """What was said in vain: `--option: why`."""
+    ignored: list[str] = context.meta[_IGNORED]
+    return ignored
 
 
 def load_from(context: click.Context) -> LoadedConfig:

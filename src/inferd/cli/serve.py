@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from inferd.cli.options import load_from, server_options
+from inferd.cli.options import ServerCommand, ignored_options, load_from, server_options
 
 
-@click.command(short_help="Serve the models at PATH...")
+@click.command(cls=ServerCommand, short_help="Serve the models at PATH...")
 @server_options
 @click.pass_context
 def serve(context: click.Context, /, **_: object) -> None:  # the rest is read by `load_from`
@@ -16,7 +16,8 @@ def serve(context: click.Context, /, **_: object) -> None:  # the rest is read b
     repositories, and models written in Python (app.py, app.py:Class). NAME=PATH chooses the name.
 
     Every option can also be set as INFERD_<OPTION> in the environment, or in a file named by
-    --config; the command line wins over the environment, and that over the file.
+    --config; the command line wins over the environment, and that over the file. The options of
+    tritonserver are taken, too, under its names (--model-repository PATH, --allow-grpc=false).
     """
     loaded = load_from(context)
     from inferd.cli.announce import announce
@@ -30,4 +31,5 @@ def serve(context: click.Context, /, **_: object) -> None:  # the rest is read b
             bar.close()
         announce(announcement)
 
-    context.exit(run(loaded.config, started, bar.update if bar is not None else None))
+    progress = bar.update if bar is not None else None
+    context.exit(run(loaded.config, started, progress, ignored_options(context)))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from inferd.config.optimization import ModelOptimization
 from inferd.config.scheduling import (
     BatchInput,
     BatchOutput,
@@ -30,15 +31,34 @@ Isolation = Literal["auto", "thread", "process"]
 NOT_YET = frozenset(
     {
         "sequence_batching", "ensemble_scheduling", "scheduling_choice", "response_cache",
-        "model_transaction_policy", "model_repository_agents", "batch_input", "batch_output",
-        "model_operations", "optimization", "cc_model_filenames", "metric_tags", "model_metrics",
+        "model_transaction_policy", "batch_input", "batch_output",
         "priority_levels", "default_priority_level", "priority_queue_policy", "gpus",
-        "secondary_devices", "profile", "passive", "host_policy", "rate_limiter",
-        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action", "runtime",
+        "secondary_devices", "profile", "passive", "rate_limiter",
+        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action",
         "is_non_linear_format_io", "optional",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
+
+REFUSED = {
+    "model_operations": "libraries of operators are not loaded; export the model without them",
+    "model_repository_agents": "nobody looks at the files of a model before they are loaded; have "
+    "them checked before they come into the repository, and take it out",
+}
+"""Fields that could only be left out of account by changing what is served, and why."""
+
+OWN_NAMES = frozenset(
+    {
+        "parameters", "inputs", "engine", "metric_tags", "cc_model_filenames", "input_map",
+        "output_map",
+    }
+)  # fmt: skip
+"""Fields whose keys are the user's own names."""
+
+LabelName = Annotated[
+    str, Meta(pattern=r"^(?!(model|version|reason|le|__.*)$)[a-zA-Z_][a-zA-Z0-9_]*$")
+]
+"""A name for a label of metrics, none of those that they have anyhow."""
 
 _DEFAULTS_IN_TRITON: tuple[object, ...] = ("", 0, False, None, [], {}, "REJECT")
 
@@ -218,8 +238,8 @@ class ModelConfig(Message, frozen=True):
     model_repository_agents: ModelRepositoryAgents = ModelRepositoryAgents()
     model_operations: ModelOperations = ModelOperations()
     model_metrics: ModelMetrics = ModelMetrics()
-    metric_tags: dict[str, str] = field(default_factory=dict)
-    optimization: dict[str, Any] = field(default_factory=dict)
+    metric_tags: dict[LabelName, str] = field(default_factory=dict)
+    optimization: ModelOptimization | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     required: bool = True
@@ -256,12 +276,11 @@ def without_defaults(document: object, *, file: str, path: str = "") -> object:
     for name, value in document.items():
         field = f"{path}.{name}" if path else str(name)
         if name not in NOT_YET:
-            free = name in (
-                "parameters",
-                "inputs",
-                "engine",
-            )  # keys of these are the user's own names
-            kept[name] = value if free else without_defaults(value, file=file, path=field)
+            if name in REFUSED and value:
+                raise ConfigError(REFUSED[name], file=file, field=field)
+            kept[name] = (
+                value if name in OWN_NAMES else without_defaults(value, file=file, path=field)
+            )
         elif not any(value == default for default in _DEFAULTS_IN_TRITON):
             raise ConfigError(
                 "is a field of Triton's that inferd does not act on yet; take it out",
@@ -280,7 +299,7 @@ def in_field_names(document: object) -> object:
     return {
         _field_name(str(name)): (
             {key: in_field_names(entry) for key, entry in value.items()}
-            if name in ("parameters", "inputs") and isinstance(value, dict)  # the user's own names
+            if name in OWN_NAMES and isinstance(value, dict)
             else in_field_names(value)
         )
         for name, value in document.items()

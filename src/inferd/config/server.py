@@ -11,7 +11,7 @@ from msgspec import Meta
 
 ModelControlMode = Literal["none", "poll", "explicit"]
 SharedMemoryKind = Literal["none", "system"]
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["text", "json", "default", "ISO8601"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -32,6 +32,11 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     host: Annotated[
         str, Meta(description="Address to listen on; 0.0.0.0 opens it to the network.")
     ] = "127.0.0.1"
+    id: Annotated[str, Meta(description="Name of this server, in its metadata.")] = "inferd"
+    http: Annotated[bool, Meta(description="Serve HTTP as well.")] = True
+    http_address: Annotated[
+        str | None, Meta(description="Address of the HTTP front end; default: --host.")
+    ] = None
     http_port: Annotated[
         Port, Meta(description="Port of the HTTP front end; 0 takes a free one.")
     ] = 8000
@@ -48,6 +53,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Seconds, Meta(description="How long an idle connection is kept.")
     ] = 600.0
     grpc: Annotated[bool, Meta(description="Serve gRPC as well.")] = True
+    grpc_address: Annotated[
+        str | None, Meta(description="Address of the gRPC front end; default: --host.")
+    ] = None
     grpc_port: Annotated[
         Port | None,
         Meta(
@@ -58,6 +66,17 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     grpc_max_input_size: Annotated[
         Count, Meta(description="Largest gRPC message in bytes, also after decompression.")
     ] = 64 * 1024 * 1024
+    grpc_use_ssl: Annotated[
+        bool | None,
+        Meta(description="Whether gRPC is over TLS; default: if --grpc-server-cert is given."),
+    ] = None
+    grpc_use_ssl_mutual: Annotated[
+        bool | None,
+        Meta(
+            description="Whether gRPC is over TLS and clients must show a certificate; default: if "
+            "--grpc-root-cert is given."
+        ),
+    ] = None
     grpc_server_cert: Annotated[
         str | None,
         Meta(
@@ -111,6 +130,16 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     grpc_max_concurrent_streams: Annotated[
         Count, Meta(description="Most calls in flight on one gRPC connection.")
     ] = 1024
+    metrics: Annotated[
+        bool, Meta(description="Answer /metrics, on the HTTP port and on --metrics-port.")
+    ] = True
+    metrics_port: Annotated[
+        Port | None,
+        Meta(description="A port for /metrics alone; 0 takes a free one. Default: none."),
+    ] = None
+    metrics_address: Annotated[
+        str | None, Meta(description="Address of that port; default: --http-address.")
+    ] = None
     model_control_mode: Annotated[
         ModelControlMode,
         Meta(
@@ -125,6 +154,27 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     repository_poll_secs: Annotated[
         Seconds, Meta(description="Seconds between two looks at the repository in poll mode.")
     ] = 15.0
+    model_config_name: Annotated[
+        Annotated[str, Meta(pattern=r"^[^/\s]*$")],
+        Meta(
+            description="Read configs/NAME.pbtxt (or .yaml) of a model's folder in place of its "
+            "config.pbtxt, where it is there."
+        ),
+    ] = ""
+    auto_complete_config: Annotated[
+        bool,
+        Meta(
+            description="Ask models for what their configurations do not say; without, each must "
+            "say its inputs and outputs."
+        ),
+    ] = True
+    backend_config: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="BACKEND,SETTING=VALUE for the models of a backend, such as "
+            "onnxruntime,intra_op_thread_count=2; SETTING=VALUE is for all (repeatable)."
+        ),
+    ] = ()
     shared_memory: Annotated[
         SharedMemoryKind,
         Meta(
@@ -150,6 +200,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     model_load_thread_count: Annotated[
         Count, Meta(description="How many models load at the same time.")
     ] = 4
+    model_load_retry_count: Annotated[
+        int, Meta(ge=0, description="How often a model is tried again that cannot be loaded.")
+    ] = 0
     strict_readiness: Annotated[
         bool, Meta(description="Ready only when every model that should be served is.")
     ] = True
@@ -163,10 +216,23 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         int, Meta(ge=0, description="Cores that models may use; 0 is all that this process has.")
     ] = 0
     access_log: Annotated[bool, Meta(description="Log one line for each request.")] = False
-    log_format: Annotated[LogFormat, Meta(description="Log lines for people or for machines.")] = (
-        "text"
-    )
+    log_format: Annotated[
+        LogFormat,
+        Meta(
+            description="Log lines for people (text) or for machines (json), or with the head that "
+            "Triton's have (default, ISO8601)."
+        ),
+    ] = "text"
     log_level: Annotated[LogLevel, Meta(description="Least severity that is logged.")] = "info"
+    log_verbose: Annotated[
+        int, Meta(ge=0, description="Over 0, lines for debugging are logged as well.")
+    ] = 0
+    log_info: Annotated[bool, Meta(description="Log information.")] = True
+    log_warning: Annotated[bool, Meta(description="Log warnings.")] = True
+    log_error: Annotated[bool, Meta(description="Log errors.")] = True
+    log_file: Annotated[
+        str | None, Meta(description="File that the log goes to; default: standard error.")
+    ] = None
     trace_file: Annotated[
         str | None,
         Meta(
@@ -174,6 +240,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "traced."
         ),
     ] = None
+    trace_config: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="SETTING=VALUE for traces from the start: level (TIMESTAMPS), rate, count; "
+            "triton,file and triton,log-frequency (repeatable)."
+        ),
+    ] = ()
     engine: Annotated[
         dict[str, Any],
         Meta(description="What is said of every language model's EngineConfig, by field."),

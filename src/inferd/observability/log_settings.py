@@ -12,12 +12,15 @@ LOGGER_NAME: Final = "inferd"
 
 
 class LogSettings(msgspec.Struct, frozen=True):
-    """What is switched on; a verbose level above 0 has lines for debugging logged as well."""
+    """What is switched on; a verbose level above 0 has lines for debugging logged as well. `format`
+    and `file`, empty for standard error, are those that the log was started with."""
 
     info: bool = True
     warning: bool = True
     error: bool = True
     verbose_level: int = 0
+    format: str = "ISO8601"
+    file: str = ""
 
     @classmethod
     def of_level(cls, level: str) -> "LogSettings":

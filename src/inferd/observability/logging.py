@@ -7,6 +7,7 @@ caller logged. This module refuses to know what is logged.
 
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -32,8 +33,9 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F
 }
 
 
-def configure_logging(format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send the log to `stream` (standard error) as `text` or `json`; call it again to change it.
+def configure_logging(format: str, level: str | LogSettings, stream: TextIO | None = None) -> None:
+    """Send the log to `stream` (standard error) as `text` or `json`, or with the heads of Triton's
+    lines as `default` or `ISO8601`; call it again to change it.
 
     `level` is for inferd's own loggers; other libraries are heard from warnings on, same form.
     """
@@ -41,10 +43,10 @@ def configure_logging(format: str, level: str, stream: TextIO | None = None) -> 
     for handler in [h for h in root.handlers if isinstance(h, _Handler)]:
         root.removeHandler(handler)
     handler = _Handler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter(_HEADS[format]))
     handler.addFilter(_severities)
     root.addHandler(handler)
-    set_log_settings(LogSettings.of_level(level))
+    set_log_settings(level if isinstance(level, LogSettings) else LogSettings.of_level(level))
 
 
 def log_settings() -> LogSettings:
@@ -60,10 +62,15 @@ def set_log_settings(settings: LogSettings) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO inferd.server message key=value`, then a traceback if any."""
+    """`2026-01-31T12:00:00.000Z INFO inferd.server message key=value`, then a traceback if any.
+    What comes before the message is `head`'s."""
+
+    def __init__(self, head: Callable[[logging.LogRecord], str] | None = None) -> None:
+        super().__init__()
+        self._head = head or _own_head
 
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_timestamp(record)} {record.levelname} {record.name} {_message(record)}"
+        head = f"{self._head(record)} {_message(record)}"
         pairs = [f"{key}={_quoted(value)}" for key, value in _extras(record).items()]
         # A traceback is indented: no line of it can pass for a line of the log.
         trace = [f"    {line}" for line in _exception(self, record).splitlines()]
@@ -100,6 +107,27 @@ class _Handler(logging.StreamHandler[TextIO]):
 def _timestamp(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def _own_head(record: logging.LogRecord) -> str:
+    return f"{_timestamp(record)} {record.levelname} {record.name}"
+
+
+def _triton_head(record: logging.LogRecord) -> str:
+    """`I0131 12:00:00.000000 4711 inferd.server:75]`, in local time, as glog writes it."""
+    moment = datetime.fromtimestamp(record.created)
+    severity = f"{record.levelname[:1]}{moment:%m%d %H:%M:%S.%f}"
+    return f"{severity} {record.process} {record.name}:{record.lineno}]"
+
+
+def _iso8601_head(record: logging.LogRecord) -> str:
+    """`2026-01-31T12:00:00Z I 4711 inferd.server:75]`, in UTC."""
+    moment = datetime.fromtimestamp(record.created, UTC)
+    severity = f"{moment:%Y-%m-%dT%H:%M:%SZ} {record.levelname[:1]}"
+    return f"{severity} {record.process} {record.name}:{record.lineno}]"
+
+
+_HEADS: Final = {"text": _own_head, "default": _triton_head, "ISO8601": _iso8601_head}
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -31,6 +31,10 @@ class ModelView(Protocol):
     version: int
     statistics: ModelStatistics
 
+    @property
+    def metric_tags(self) -> Mapping[str, str]:
+        """Labels of its own for all of its metrics, by name."""
+
     def queue_depth(self) -> int:
         """Requests that wait."""
 
@@ -223,19 +227,24 @@ class ServerCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
-        models = list(self._models())
+        found = list(self._models())
+        # What a model does not have is empty, which is to Prometheus as if it were not there.
+        tags = sorted({tag for model in found for tag in model.metric_tags})
+        labels = [*LABELS, *tags]
+        models = [(m, [m.name, str(m.version), *(m.metric_tags.get(t, "") for t in tags)])
+                  for m in found]  # fmt: skip
         for metric in MODEL_METRICS:
-            family = metric.kind(metric.name, metric.help, labels=LABELS)
-            for model in models:
-                family.add_metric([model.name, str(model.version)], metric.value(model))
+            family = metric.kind(metric.name, metric.help, labels=labels)
+            for model, values in models:
+                family.add_metric(values, metric.value(model))
             yield family
-        yield from _by_reason(FAILURES, models, lambda s: s.failures)
-        yield from _by_reason(CLOSED, models, lambda s: s.closed)
+        yield from _by_reason(FAILURES, labels, models, lambda s: s.failures)
+        yield from _by_reason(CLOSED, labels, models, lambda s: s.closed)
         for entry in MODEL_HISTOGRAMS:
-            histograms = HistogramMetricFamily(entry.name, entry.help, labels=LABELS)
-            for model in models:
+            histograms = HistogramMetricFamily(entry.name, entry.help, labels=labels)
+            for model, values in models:
                 buckets, total = _buckets(entry.histogram(model.statistics), entry.scale)
-                histograms.add_metric([model.name, str(model.version)], buckets, total)
+                histograms.add_metric(values, buckets, total)
             yield histograms
         yield from _of_llms(list(self._llms()))
         answers = CounterMetricFamily(*RESPONSES, labels=["status"])
@@ -243,8 +252,8 @@ class ServerCollector:
             answers.add_metric([str(status)], count)
         yield answers
         calls = CounterMetricFamily(*CALLS, labels=["method", "status"])
-        for labels, count in sorted(self._calls().items()):
-            calls.add_metric(list(labels), count)
+        for method_status, count in sorted(self._calls().items()):
+            calls.add_metric(list(method_status), count)
         yield calls
         yield from self._machine()
 
@@ -277,13 +286,14 @@ class MetricsRegistry:
 
 def _by_reason(
     name_help: tuple[str, str],
-    models: list[ModelView],
+    labels: list[str],
+    models: list[tuple[ModelView, list[str]]],
     counts: Callable[[ModelStatistics], Mapping[Any, int]],
 ) -> Iterator[Metric]:
-    family = CounterMetricFamily(*name_help, labels=[*LABELS, "reason"])
-    for model in models:
+    family = CounterMetricFamily(*name_help, labels=[*labels, "reason"])
+    for model, values in models:
         for reason, count in counts(model.statistics).items():
-            family.add_metric([model.name, str(model.version), reason], count)
+            family.add_metric([*values, reason], count)
     yield family
 
 

@@ -126,6 +126,27 @@ PLATFORMS = {
 ALIASES = {"pytorch": "torch"}
 """Names that Triton has for backends, where they differ."""
 
+FIL = "fil"
+"""Triton's backend of trees, whichever library they are of; its files say that, too."""
+
+FIL_TYPES = {
+    "xgboost_json": "xgboost", "xgboost_ubj": "xgboost", "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+}  # fmt: skip
+"""Its parameter `model_type` to backend."""
+
+NOT_HERE = {
+    "tensorrt": "engines of TensorRT do not run here; export the model as ONNX",
+    "tensorrt_plan": "engines of TensorRT do not run here; export the model as ONNX",
+    "tensorflow_graphdef": "graphs without a SavedModel are not read; save it as a SavedModel",
+    "caffe2_netdef": "models of Caffe2 are not read; export the model as ONNX",
+    "dali": "pipelines of DALI do not run here; write the steps as a Python model",
+    "tensorrtllm": "engines of TensorRT-LLM do not run here; serve the checkpoint itself",
+    "vllm": "say backend: llm and put the checkpoint's config.json and *.safetensors into the "
+    "version's folder",
+}
+"""Backends and platforms of Triton's that inferd has no like of, and what to do."""
+
 
 def recognise(path: Path) -> Format | None:
     """What a file is; None for one that is no model, or cannot be read."""

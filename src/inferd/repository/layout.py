@@ -9,7 +9,7 @@
     folder/config.json, folder/*.safetensors     models; named after the folder, or one of several
                                                  in a folder, or a <version>
     repository/<model>/<version>/model.onnx      a model repository, as Triton's
-    repository/<model>/config.yaml               optional, Triton's field names
+    repository/<model>/config.yaml, config.pbtxt optional, Triton's field names
 
 Looking never raises for one bad model: it becomes a ModelSource with an error, so that its
 neighbours are served; a path that was named and holds no model at all is a ConfigError. Which file
@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from inferd.errors import ConfigError
 from inferd.repository.formats import (
     PYTHON,
@@ -31,13 +33,27 @@ from inferd.repository.formats import (
     recognise,
     recognise_folder,
 )
-from inferd.repository.model_config import config_in
+from inferd.repository.model_config import config_files
 from inferd.repository.model_folder import versioned_source, versions_in, whole_folder_source
 from inferd.repository.python_source import needed_sources, python_sources
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
 LOST_FOUND = "lost+found"
 """What a file system has of its own, for nobody to read, where all of it is a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How models' configurations are read: `config_name` is the one to prefer
+    (`configs/NAME.pbtxt`); without `auto_complete` a model whose configuration does not say its
+    inputs and outputs has an error."""
+
+    config_name: str = ""
+    auto_complete: bool = True
+
+
+READING = Reading()
+"""As it is where nobody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ class _Found:
     implied: list[ModelSource] = field(default_factory=list)
 
 
-def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
+def scan(paths: Iterable[Path], reading: Reading = READING) -> dict[str, ModelSource]:
     """Every model under the given paths by name; raises ConfigError for a path that is no model.
 
     A path may be written `name=path` where it holds one model, and `file.py:Class`.
@@ -56,7 +72,7 @@ def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
     sources: dict[str, ModelSource] = {}
     implied: list[ModelSource] = []
     for path in paths:
-        found = _scan_path(path)
+        found = _scan_path(path, reading.config_name)
         implied += found.implied
         for source in found.given:
             if source.name in sources:
@@ -68,16 +84,28 @@ def scan(paths: Iterable[Path]) -> dict[str, ModelSource]:
             sources[source.name] = source
     for source in implied:
         sources.setdefault(source.name, source)
-    return sources
+    return sources if reading.auto_complete else {n: _complete(s) for n, s in sources.items()}
 
 
-def _scan_path(written: Path) -> _Found:
+def _complete(source: ModelSource) -> ModelSource:
+    """A source whose configuration says all that a model could say by itself, or an error."""
+    config = source.config
+    missing = [name for name in ("input", "output") if not getattr(config, name)]
+    if source.error or not missing:
+        if config.max_batch_size is None:
+            source = replace(source, config=msgspec.structs.replace(config, max_batch_size=0))
+        return source
+    why = "is needed where configurations are not completed (--disable-auto-complete-config)"
+    return ModelSource(source.name, error=str(ConfigError(why, field=missing[0])))
+
+
+def _scan_path(written: Path, config_name: str) -> _Found:
     try:
         name, path, wanted = _read_path(written)
         if path.suffix == ".py" and path.is_file():
             found = _Found(*python_sources(path, wanted))
         else:
-            found = _with_needed(list(_models_at(path)))
+            found = _with_needed(list(_models_at(path, config_name)))
     except OSError as error:
         raise ConfigError(_unreadable(written, error)) from error
     if not name:
@@ -119,7 +147,7 @@ def _read_path(written: Path) -> tuple[str, Path, str]:
     return name, path, ""
 
 
-def _models_at(path: Path) -> Iterator[ModelSource]:
+def _models_at(path: Path, config_name: str) -> Iterator[ModelSource]:
     if path.is_file():
         yield _file_source(path, _known(path))
         return
@@ -127,14 +155,14 @@ def _models_at(path: Path) -> Iterator[ModelSource]:
         raise ConfigError(f"{path} does not exist; give a model file or a folder of models")
     whole = recognise_folder(path)
     if whole is not None:
-        yield whole_folder_source(path, whole)
+        yield whole_folder_source(path, whole, config_name)
     elif versions_in(path):
-        yield versioned_source(path)
+        yield versioned_source(path, config_name)
     else:
         for child in sorted(path.iterdir()):
             yield from _child_file(child)
         for child in sorted(path.iterdir()):
-            yield from _child_folder(child)
+            yield from _child_folder(child, config_name)
 
 
 def _child_file(path: Path) -> Iterator[ModelSource]:
@@ -151,16 +179,16 @@ def _child_file(path: Path) -> Iterator[ModelSource]:
         yield ModelSource(path.stem, error=str(error))
 
 
-def _child_folder(path: Path) -> Iterator[ModelSource]:
+def _child_folder(path: Path, config_name: str) -> Iterator[ModelSource]:
     """A folder among others: one that cannot be read may be a model, and is told."""
     if not path.is_dir() or path.name == LOST_FOUND:
         return
     try:
         whole = recognise_folder(path)
         if whole is not None:
-            yield whole_folder_source(path, whole)
-        elif versions_in(path) or config_in(path):
-            yield versioned_source(path)
+            yield whole_folder_source(path, whole, config_name)
+        elif versions_in(path) or config_files(path, config_name=config_name):
+            yield versioned_source(path, config_name)
     except OSError as error:
         yield ModelSource(path.name, error=_unreadable(path, error))
 

@@ -7,29 +7,41 @@ from pathlib import Path
 
 from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig, in_field_names, without_defaults
+from inferd.config.pbtxt import SUFFIX, read_pbtxt
 from inferd.config.strict import decode_struct, read_document
 from inferd.errors import ConfigError
 
-CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
-FOLDER_CONFIG_NAMES = CONFIG_NAMES[:2]
+CONFIG_NAMES = ("config.yaml", "config.yml", "config.json", "config.pbtxt")
+FOLDER_CONFIG_NAMES = ("config.yaml", "config.yml", "config.pbtxt")
 """Beside the weights of a model that is a folder, config.json is the model's own."""
 
-
-def config_in(folder: Path, names: Iterable[str] = CONFIG_NAMES) -> Path | None:
-    """The configuration's file, if there is one."""
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+NAMED_CONFIGS = "configs"
+"""Where a model's folder has configurations with names of their own, as --model-config-name."""
 
 
-def read_config(folder: Path, names: Iterable[str] = CONFIG_NAMES) -> ModelConfig:
+def config_files(
+    folder: Path, names: Iterable[str] = CONFIG_NAMES, config_name: str = ""
+) -> list[Path]:
+    """The files that could be a folder's configuration, the one that is meant first: that of the
+    wanted name, and without one config.yaml and its like."""
+    named = [f"{NAMED_CONFIGS}/{config_name}{Path(name).suffix}" for name in CONFIG_NAMES]
+    found = [folder / name for name in (*(named if config_name else ()), *names)]
+    return [path for path in found if path.is_file()]
+
+
+def read_config(
+    folder: Path, names: Iterable[str] = CONFIG_NAMES, config_name: str = ""
+) -> ModelConfig:
     """What a folder's configuration says; raises ConfigError naming file, field and fix."""
-    path = config_in(folder, names)
-    if path is None:
-        if (folder / "config.pbtxt").is_file():
-            raise ConfigError(
-                "config.pbtxt is not read yet; write the same fields as YAML",
-                file=str(folder / "config.yaml"),
-            )
+    found = config_files(folder, names, config_name)
+    if not found:
         return ModelConfig()
+    path = found[0]
+    beside = [f for f in found[1:] if f.parent == path.parent and SUFFIX in (f.suffix, path.suffix)]
+    if beside:
+        raise ConfigError(f"stands beside {beside[0].name}; keep one of them", file=str(path))
+    if path.suffix == SUFFIX:
+        return decode_model_config(read_pbtxt(path), file=str(path), strict=False)
     document = read_document(path)
     return decode_model_config(document if document is not None else {}, file=str(path))
 

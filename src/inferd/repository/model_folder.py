@@ -1,6 +1,7 @@
 """A model that is a folder: of versions, as in a model repository, or a model itself.
 
-<model>/config.yaml                 optional, Triton's field names
+<model>/config.yaml, config.pbtxt   optional, Triton's field names
+<model>/configs/NAME.pbtxt          another one, for --model-config-name NAME
 <model>/<version>/model.onnx        a file, a folder or a Python file with a name that says
                                     what it is (`formats.py`), or
 <model>/<version>/                  itself what a framework saves as a folder
@@ -8,15 +9,19 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError
 from inferd.repository.formats import (
     ALIASES,
     BACKENDS,
+    FIL,
+    FIL_TYPES,
     FOLDER_FORMATS,
     FORMATS,
     LLM,
+    NOT_HERE,
     PLATFORMS,
     PYTHON,
     PYTHON_NAME,
@@ -32,21 +37,25 @@ from inferd.repository.model_config import (
     CONFIG_NAMES,
     FOLDER_CONFIG_NAMES,
     check_name,
+    config_files,
     read_config,
     read_labels,
 )
 from inferd.repository.python_source import chosen_class, sources_beside, with_options
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
+if TYPE_CHECKING:
+    from inferd.repository.sent_files import SentFiles
+
 MOST_FILES = 10_000
 """Files of one version that are looked at for changes."""
 
 
-def whole_folder_source(folder: Path, kind: FolderFormat) -> ModelSource:
+def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "") -> ModelSource:
     """A folder that a framework saved, as version 1 of a model named after it."""
     name = folder.resolve().name
     try:
-        config = read_config(folder, FOLDER_CONFIG_NAMES)
+        config = read_config(folder, FOLDER_CONFIG_NAMES, config_name)
         check_name(config, name)
         backend = ALIASES.get(config.backend, config.backend) or kind.backend
         if backend != kind.backend:
@@ -63,28 +72,41 @@ def whole_folder_source(folder: Path, kind: FolderFormat) -> ModelSource:
     return ModelSource(name, config, backend, {1: version}, labels, missing)
 
 
-def versioned_source(folder: Path) -> ModelSource:
+def versioned_source(folder: Path, config_name: str = "") -> ModelSource:
     """A folder of versions; what is wrong with it is its error."""
     name = folder.resolve().name
     try:
-        config = read_config(folder)
+        config = read_config(folder, CONFIG_NAMES, config_name)
         check_name(config, name)
-        backend = _backend(config, folder)
-        labels = read_labels(folder, config)
-        config_files = [folder / n for n in CONFIG_NAMES if (folder / n).is_file()]
-        config_files += [folder / o.label_filename for o in config.output if o.label_filename]
-        versions = {}
-        for number, directory in sorted(versions_in(folder).items()):
-            path = _model_in(directory, config, backend)
-            if backend == PYTHON:
-                found = chosen_class(path)
-                path, config = found.path, with_options(config, found)
-            files = [*config_files, *_version_files(directory, backend)]
-            versions[number] = VersionSource(path, fingerprint(files))
+        return described_source(
+            folder, name, config, config_files(folder, CONFIG_NAMES, config_name)
+        )
     except ConfigError as error:
         return ModelSource(name, error=str(error))
+
+
+def described_source(
+    folder: Path, name: str, config: ModelConfig, config_files: Iterable[Path] = (),
+    sent: "SentFiles | None" = None,
+) -> ModelSource:  # fmt: skip
+    """A folder of versions whose configuration is known, and the files that it was read from;
+    raises ConfigError."""
+    backend = _backend(config, folder)
+    labels = read_labels(folder, config)
+    beside = [
+        *config_files,
+        *[folder / o.label_filename for o in config.output if o.label_filename],
+    ]
+    versions = {}
+    for number, directory in sorted(versions_in(folder).items()):
+        path = _model_in(directory, config, backend)
+        if backend == PYTHON:
+            found = chosen_class(path)
+            path, config = found.path, with_options(config, found)
+        files = [*beside, *_version_files(directory, backend)]
+        versions[number] = VersionSource(path, fingerprint(files))
     missing = "" if versions else "no version of the model in its folder (looked for 1/, 2/, ...)"
-    return ModelSource(name, config, backend, versions, labels, missing)
+    return ModelSource(name, config, backend, versions, labels, missing, sent)
 
 
 def versions_in(folder: Path) -> dict[int, Path]:
@@ -97,6 +119,11 @@ def versions_in(folder: Path) -> dict[int, Path]:
 
 
 def _backend(config: ModelConfig, folder: Path) -> str:
+    for field, named in (("backend", config.backend), ("platform", config.platform)):
+        if named in NOT_HERE:
+            raise ConfigError(f"'{named}': {NOT_HERE[named]}", field=field)
+    if config.backend == FIL:
+        return _forest(config, folder)
     if config.backend:
         return ALIASES.get(config.backend, config.backend)
     if config.platform:
@@ -107,6 +134,31 @@ def _backend(config: ModelConfig, folder: Path) -> str:
         return PLATFORMS[config.platform]
     if config.default_model_filename:
         return _named_backend(folder, config.default_model_filename)
+    return _found_backend(folder)
+
+
+def _forest(config: ModelConfig, folder: Path) -> str:
+    """The backend of a model of Triton's `fil`."""
+    for name in ("output_class", "predict_proba"):
+        if config.parameter(name, "false").lower() != "false":
+            raise ConfigError(
+                "is not done: the model's own numbers are answered, which for a classifier are "
+                "probabilities; take it out, or write a Python model that chooses",
+                field=f"parameters.{name}",
+            )
+    if not config.parameter("model_type"):
+        return _found_backend(folder)
+    kind = config.parameter("model_type")
+    if kind not in FIL_TYPES:
+        raise ConfigError(
+            f"'{kind}' is not read; there are: {', '.join(FIL_TYPES)}",
+            field="parameters.model_type",
+        )
+    return FIL_TYPES[kind]
+
+
+def _found_backend(folder: Path) -> str:
+    """The backend of what lies in the newest version."""
     for directory in _newest_first(folder):
         found = next(_models_in(directory), "")
         if found:

@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inferd.config.model import ModelConfig
+
+if TYPE_CHECKING:
+    from inferd.repository.sent_files import SentFiles
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Name, modification time in nanoseconds and size of each file that makes up a version."""
@@ -31,6 +35,8 @@ class ModelSource:
     versions: dict[int, VersionSource] = field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
+    sent: "SentFiles | None" = None
+    """Where it lies, if it came with a request."""
 
 
 def fingerprint(files: Iterable[Path]) -> Fingerprint:

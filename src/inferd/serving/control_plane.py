@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from inferd.config.server import ServerConfig
 from inferd.errors import InferdError, ModelUnavailable
@@ -44,8 +46,12 @@ class ControlPlane:
             statuses = [s for s in statuses if s.state is ModelReadyState.READY]
         return sorted(statuses, key=lambda status: (status.name, status.version))
 
-    async def load(self, name: str, config: object | None = None) -> None:
-        """Load or reload a model, with a configuration in place of its own if one is given.
+    async def load(
+        self, name: str, config: object | None = None,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Load or reload a model, with a configuration in place of its own if one is given, and
+        with files, by `<version>/<name>`, in place of its own.
 
         Returns when it is ready. Raises ModelUnavailable when loading is not allowed,
         ModelNotFound, ConfigError, and InvalidRequest with what failed.
@@ -54,7 +60,7 @@ class ControlPlane:
         override = None
         if config is not None:
             override = decode_model_config(config, file="parameters.config", strict=False)
-        await self._manager.load(name, override)
+        await self._manager.load(name, override, files)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; returns when it takes no more requests."""
@@ -139,6 +145,10 @@ class ControlPlane:
         gone = self._known - set(sources)
         self._known = set(sources)
         await asyncio.gather(
-            *[self._manager.apply(source, retry=False) for source in sources.values()],
+            *[
+                self._manager.apply(source, retry=False)
+                for source in sources.values()
+                if source.name not in self._manager.overridden
+            ],
             *[self._manager.remove(name) for name in gone],
         )

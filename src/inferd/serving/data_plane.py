@@ -28,9 +28,10 @@ class DataPlane:
 
     def __init__(
         self, manager: ModelManager, strict_readiness: bool = True,
-        shared_memory: SharedMemory | None = None,
+        shared_memory: SharedMemory | None = None, name: str = "inferd",
     ) -> None:  # fmt: skip
         self._manager = manager
+        self._name = name
         self._strict = strict_readiness
         self.shared_memory = shared_memory or SharedMemory()
         self.started = False
@@ -76,7 +77,7 @@ class DataPlane:
 
     def server_metadata(self) -> tuple[str, str]:
         """Name and version of the server."""
-        return "inferd", __version__
+        return self._name, __version__
 
     def served(self, name: str, version: str = "") -> ServedModel:
         """The loaded model that a request of tensors would get; raises ModelNotFound,

@@ -13,17 +13,27 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from inferd.backends.registry import LLM, isolated
+from inferd.config.backend_config import NO_SETTINGS, BackendConfig
 from inferd.config.model import ModelConfig
-from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound, ModelUnavailable
+from inferd.config.unused import unused_fields
+from inferd.errors import (
+    ConfigError,
+    InferdError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    Unsupported,
+)
 from inferd.observability.tracing import Tracing
 from inferd.processes.heap import trim_memory
-from inferd.repository.layout import scan
+from inferd.repository.layout import READING, Reading, scan
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.asks import Asks
 from inferd.serving.isolated_loading import load_isolated
 from inferd.serving.model_loading import load_model
 from inferd.serving.mounts import Mounts
+from inferd.serving.sent_models import SentModels
 from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
 from inferd.serving.served_model import LoadSpec, ServedModel
 from inferd.serving.version_record import Served, VersionRecord
@@ -47,7 +57,8 @@ class ModelManager:
         self, paths: tuple[Path, ...], cores: int, load_threads: int,
         engine_options: Mapping[str, object] = MappingProxyType({}),
         progress: LoadProgress | None = None, trust: bool = False,
-        tracing: Tracing | None = None,
+        tracing: Tracing | None = None, reading: Reading = READING,
+        backend_config: BackendConfig = NO_SETTINGS, load_retries: int = 0,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -62,11 +73,17 @@ class ModelManager:
         self._paths = paths
         self._cores = cores
         self._trust = trust
+        self._reading = reading
+        self._backend_config = backend_config
+        self._load_retries = load_retries
         self._engine_options = engine_options
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
+        self.overridden: set[str] = set()
+        """Models that were loaded otherwise than the repository has them, until they are again."""
+        self.sent = SentModels(self._off_loop)
         self._asks = Asks(self.predictive)
         self.mounts = Mounts()
         self.tracing = tracing or Tracing()
@@ -156,18 +173,37 @@ class ModelManager:
 
     async def scan(self) -> dict[str, ModelSource]:
         """Look at the repository; raises ConfigError for a path that holds nothing."""
-        return await self._off_loop(lambda: scan(self._paths))
+        return await self._off_loop(lambda: scan(self._paths, self._reading))
 
-    async def load(self, name: str, override: ModelConfig | None = None) -> None:
-        """Load a model, or what of it has changed.
+    async def load(
+        self, name: str, override: ModelConfig | None = None,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Load a model, or what of it has changed; with a configuration in place of its own until
+        the next load, and with `files`, by `<version>/<name>`, in place of all of its own.
 
-        Raises ModelNotFound, or InvalidRequest with what failed.
+        Raises ModelNotFound, or ConfigError or InvalidRequest with what failed.
         """
-        source = (await self.scan()).get(name)
-        if source is None:
+        if override is not None and (override.python or override.requirements) and not self._trust:
+            raise InvalidRequest(
+                "a configuration from the network says what code runs (python, requirements) only "
+                "where the server was started with --trust"
+            )
+        if files:
+            async with self.sent.laid_out(files) as sent:
+                config = override or ModelConfig()
+                source = await self._off_loop(lambda: sent.source(name, config, self._trust))
+                await self._load_source(source)
+            self.overridden.add(name)
+            return
+        found = (await self.scan()).get(name)
+        if found is None:
             raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
-        if override is not None:
-            source = _with_config(source, override)
+        await self._load_source(found if override is None else _with_config(found, override))
+        (self.overridden.discard if override is None else self.overridden.add)(name)
+
+    async def _load_source(self, source: ModelSource) -> None:
+        name = source.name
         await self.apply(source)
         wanted = choose_versions(source.config.version_policy, source.versions)
         failed = [
@@ -211,6 +247,7 @@ class ModelManager:
             if name not in self.records and name not in self.errors:
                 raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
             self._wanted.discard(name)
+            self.overridden.discard(name)
             self.errors.pop(name, None)
             for version in self.records.get(name, {}):
                 self._retire(name, version, "unloaded")
@@ -251,13 +288,15 @@ class ModelManager:
             return True
         previous = record.served
         record.state, record.reason = State.LOADING, ""
+        config = self._backend_config.completed(source.config, source.backend)
+        _warn_of_unused_fields(name, config, source.backend)
         spec = LoadSpec(
-            name, version, source.versions[version].path, source.backend, source.config,
+            name, version, source.versions[version].path, source.backend, config,
             intra_op_threads(self._cores, source.config.instance_count), source.labels,
-            self._trust,
+            self._trust, source.sent,
         )  # fmt: skip
         try:
-            served = await self._load(spec)
+            served = await self._load_in_tries(spec)
         except InferdError as error:
             record.failed_from = origin
             self._load_failed(name, version, record, str(error))
@@ -271,6 +310,8 @@ class ModelManager:
             served.trace_to(self.tracing.model(name))
         record.served, record.state, record.reason = served, State.READY, ""
         record.loaded_from = origin
+        if source.sent is not None:
+            source.sent.hold()
         self._wanted.add(name)
         self._set_default(name)
         if previous is not None:
@@ -284,6 +325,17 @@ class ModelManager:
             },
         )  # fmt: skip
         return True
+
+    async def _load_in_tries(self, spec: LoadSpec) -> Served:
+        for tries_left in range(self._load_retries, 0, -1):
+            try:
+                return await self._load(spec)
+            except (ConfigError, Unsupported):
+                raise  # it would be no better the next time
+            except InferdError as error:
+                extra = {"model": spec.name, "reason": str(error), "tries_left": tries_left}
+                _log.warning("model failed to load and is tried again", extra=extra)
+        return await self._load(spec)
 
     async def _load(self, spec: LoadSpec) -> Served:
         if spec.backend == LLM:
@@ -327,6 +379,7 @@ class ModelManager:
         """Drain, close, and give the memory back to the system."""
         await served.drain()
         await self._off_loop(served.close)
+        await self.sent.let_go(served.spec.sent)
         await self._off_loop(trim_memory)
 
     def _set_default(self, name: str) -> None:
@@ -348,6 +401,12 @@ class ModelManager:
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+
+
+def _warn_of_unused_fields(name: str, config: ModelConfig, backend: str) -> None:
+    for field, why in unused_fields(config, backend):
+        extra = {"model": name, "field": field, "why": why}
+        _log.warning("a field of the configuration changes nothing here", extra=extra)
 
 
 def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:

@@ -7,7 +7,7 @@ runs. Everything but `close` runs on the loop's thread.
 import asyncio
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,7 @@ from inferd.errors import (
 )
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
+from inferd.repository.sent_files import SentFiles
 from inferd.serving.validation import RequestValidator
 from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest
@@ -54,6 +55,8 @@ class LoadSpec:
     labels: dict[str, tuple[str, ...]]
     trust: bool = False
     """Whether the model may run code when it is read; the server's word, never a repository's."""
+    sent: SentFiles | None = None
+    """Where the model lies, if it came with a request."""
 
 
 class ModelRunner(BatchRunner, Protocol):
@@ -257,6 +260,11 @@ class ServedModel:
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
         return sum([batcher.in_flight for batcher in self._batchers]) + len(self.app or ())
+
+    @property
+    def metric_tags(self) -> Mapping[str, str]:
+        """Labels of its own for all of its metrics, by name."""
+        return self.config.metric_tags
 
     def worker_restarts(self) -> int:
         """How often a worker process that had ended was started again."""

@@ -324,12 +324,9 @@ async def test_what_a_load_cannot_do(folder: Path) -> None:
         )
         assert "load failed for model 'broken'" in await said(load("broken"), InvalidRequest)
         file = load("mlp", file__1_model=("bytes_param", b"x"))
-        assert (
-            "load parameter 'file:1_model': models from a request are not supported"
-            in await said(file, Unsupported)
-        )
+        assert "load parameters 'file:...' need 'config'" in await said(file, InvalidRequest)
         assert await said(load("mlp", mine=("int64_param", 1)), InvalidRequest) == (
-            "load parameter 'mine' is unknown; expected 'config'"
+            "load parameter 'mine' is unknown; expected 'config', or 'file:<version>/<name>'"
         )
         assert await said(load("mlp", config=("bytes_param", b"{}")), InvalidRequest) == (
             "load parameter 'config' must be a string"

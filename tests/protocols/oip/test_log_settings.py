@@ -18,6 +18,15 @@ def test_all_settings_in_force_are_told() -> None:
     }
 
 
+def test_how_and_where_it_was_started_to_log_is_told_and_can_be_sent_back() -> None:
+    now = LogSettings(format="default", file="/var/log/x")
+    told = log_settings(now)
+    assert (told["log_format"], told["log_file"]) == ("default", "/var/log/x")
+    assert changed_log_settings(now, told) == now
+    with pytest.raises(Unsupported, match="start the server with --log-format ISO8601"):
+        changed_log_settings(now, {"log_format": "ISO8601"})
+
+
 def test_what_is_not_named_stays() -> None:
     now = LogSettings(info=False, verbose_level=1)
     assert changed_log_settings(now, {}) == now

@@ -9,10 +9,16 @@ from inferd.repository.model_config import decode_model_config
 from inferd.serving.model_manager import ModelManager
 
 FULL = """
+runtime: some.so
+metric_tags: {Team: a}
+cc_model_filenames: {"7.0": model.onnx}
+optimization: {graph: {level: 1}, priority: PRIORITY_MIN, input_pinned_memory: {enable: true}}
+model_metrics:
+  metric_control: [{metric_identifier: {family: f}, histogram_options: {buckets: [1, 2.5]}}]
 max_batch_size: 8
 input: [{name: x, data_type: TYPE_FP32, dims: [4], format: FORMAT_NONE}]
 output: [{name: y, data_type: TYPE_FP32, dims: [4], label_filename: labels.txt}]
-instance_group: [{kind: KIND_CPU, count: 2}]
+instance_group: [{kind: KIND_CPU, count: 2, host_policy: p}]
 version_policy: {specific: {versions: [1]}}
 dynamic_batching:
   preferred_batch_size: [4, 8]

@@ -32,12 +32,9 @@ RenderMetrics = Callable[[], bytes]
 
 
 def create_app(
-    data: DataPlane, control: ControlPlane, metrics: RenderMetrics, max_body_bytes: int
+    data: DataPlane, control: ControlPlane, metrics: RenderMetrics | None, max_body_bytes: int
 ) -> Starlette:
-    """Every route but inference, calls and generation."""
-
-    async def metrics_page(request: Request) -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    """Every route but inference, calls and generation; without `metrics` none of those."""
 
     async def openapi(request: Request) -> Response:
         return json_response(openapi_document(called_by_name(data, control)))
@@ -53,7 +50,7 @@ def create_app(
             *CallRoutes(data, control).routes(),
             *console_routes(),
             *TextRoutes(data, max_body_bytes).routes(),
-            Route("/metrics", metrics_page),
+            *_metrics_routes(metrics),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
@@ -61,6 +58,22 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def metrics_app(metrics: RenderMetrics) -> Starlette:
+    """The metrics alone, for a port of their own."""
+    routes = _metrics_routes(metrics)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+
+def _metrics_routes(metrics: RenderMetrics | None) -> list[Route]:
+    if metrics is None:
+        return []
+
+    async def metrics_page(request: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [Route("/metrics", metrics_page)]
 
 
 DIRECT_PATHS = (

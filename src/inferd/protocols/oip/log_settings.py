@@ -8,8 +8,8 @@ import msgspec
 from inferd.errors import InvalidRequest, Unsupported
 from inferd.observability.log_settings import LogSettings
 
-LOG_FORMAT = "ISO8601"
-"""Lines of inferd's begin with their time in ISO 8601, or have it as `ts` in JSON."""
+LOG_FORMATS = ("default", "ISO8601")
+"""Triton's; inferd's own, text and JSON, have times of ISO 8601, too."""
 
 MAX_VERBOSE_LEVEL = 2**32 - 1
 
@@ -19,10 +19,10 @@ SEVERITIES = {"log_info": "info", "log_warning": "warning", "log_error": "error"
 def log_settings(settings: LogSettings) -> dict[str, bool | int | str]:
     """Every setting in force."""
     return {
-        "log_file": "",
+        "log_file": settings.file,
         **{name: getattr(settings, field) for name, field in SEVERITIES.items()},
         "log_verbose_level": settings.verbose_level,
-        "log_format": LOG_FORMAT,
+        "log_format": settings.format,
     }
 
 
@@ -41,12 +41,11 @@ def changed_log_settings(settings: LogSettings, wire: Mapping[str, Any]) -> LogS
                 )
             changes["verbose_level"] = value
         elif name == "log_format":
-            _check_format(value)
+            _check_format(value, settings.format)
         elif name == "log_file":
-            if value != "":
+            if value != settings.file:
                 raise InvalidRequest(
-                    "log setting 'log_file' cannot be changed: the log goes to standard error; "
-                    "redirect that where the server is started"
+                    "log setting 'log_file' cannot be changed; start the server with --log-file"
                 )
         else:
             known = ", ".join(log_settings(settings))
@@ -54,11 +53,11 @@ def changed_log_settings(settings: LogSettings, wire: Mapping[str, Any]) -> LogS
     return msgspec.structs.replace(settings, **changes)
 
 
-def _check_format(value: Any) -> None:
-    if value == "default":
+def _check_format(value: Any, now: str) -> None:
+    if value not in LOG_FORMATS:
+        raise InvalidRequest(f"log setting 'log_format' takes '{now}'")
+    if value != now:
         raise Unsupported(
-            "log setting 'log_format' cannot be 'default': lines have their time in ISO 8601; "
-            f"leave it '{LOG_FORMAT}', or start the server with --log-format json"
+            f"log setting 'log_format' cannot be '{value}': the log was started with '{now}'; "
+            f"start the server with --log-format {value}"
         )
-    if value != LOG_FORMAT:
-        raise InvalidRequest(f"log setting 'log_format' takes '{LOG_FORMAT}'")

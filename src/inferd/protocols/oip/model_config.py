@@ -6,8 +6,10 @@ Source: Triton's model configuration extension and `model_config.proto`.
 
 from typing import Any
 
+import msgspec
+
 from inferd.config.model import ModelVersionPolicy, ModelWarmup
-from inferd.config.scheduling import ModelDynamicBatching, ModelInstanceGroup
+from inferd.config.scheduling import Message, ModelDynamicBatching, ModelInstanceGroup
 from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
 from inferd.types.tensor import TensorSpec
 
@@ -22,7 +24,7 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "name": served.name,
         "platform": description.platform,
         "backend": description.backend,
-        "runtime": "",
+        "runtime": config.runtime,
         "version_policy": _version_policy(config.version_policy),
         "max_batch_size": description.max_batch_size,
         "input": [
@@ -53,8 +55,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "batch_output": [],
         "instance_group": _instance_groups(served),
         "default_model_filename": config.default_model_filename or served.spec.path.name,
-        "cc_model_filenames": {},
-        "metric_tags": {},
+        "cc_model_filenames": dict(config.cc_model_filenames),
+        "metric_tags": dict(config.metric_tags),
         "parameters": {
             name: {"string_value": config.parameter(name)} for name in config.parameters
         },
@@ -64,11 +66,21 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         result["dynamic_batching"] = _dynamic_batching(
             config.dynamic_batching or ModelDynamicBatching()
         )
+    if config.optimization is not None:
+        result["optimization"] = _set_fields(config.optimization)
+    if config.model_metrics.metric_control:
+        result["model_metrics"] = _set_fields(config.model_metrics)
     return result
 
 
 def _dims(spec: TensorSpec, batched: bool) -> list[int]:
     return list(spec.shape[1:] if batched else spec.shape)
+
+
+def _set_fields(message: Message) -> dict[str, Any]:
+    """A message without the messages within it that nobody set."""
+    values: dict[str, Any] = msgspec.to_builtins(message)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _version_policy(policy: ModelVersionPolicy) -> dict[str, Any]:
@@ -108,7 +120,7 @@ def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:
             "secondary_devices": [],
             "profile": [],
             "passive": False,
-            "host_policy": "",
+            "host_policy": group.host_policy,
         }
         for index, group in enumerate(groups)
     ]

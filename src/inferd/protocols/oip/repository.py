@@ -3,13 +3,18 @@
 Source: Triton's model repository extension.
 """
 
+import base64
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 
 from inferd.errors import InvalidRequest, Unsupported
 from inferd.types.model import ModelReadyState, ModelStatus
+
+FILE = "file:"
+"""How the parameters begin that are files of a model."""
 
 
 def index_line(status: ModelStatus) -> dict[str, str]:
@@ -25,18 +30,32 @@ def no_repository_name() -> Unsupported:
     return Unsupported("'repository_name' specification is not supported")
 
 
-def load_config(parameters: Mapping[str, Any]) -> Any:
-    """The configuration to load a model with, None for its own; raises InvalidRequest,
-    Unsupported."""
+class LoadOverride(NamedTuple):
+    """A configuration to load a model with, None for its own, and files in place of its own, by
+    `<version>/<name>`."""
+
+    config: Any = None
+    files: Mapping[str, bytes] = MappingProxyType({})
+
+
+def load_override(parameters: Mapping[str, Any]) -> LoadOverride:
+    """What a load is to be done with; files are bytes, or text in base64. Raises InvalidRequest."""
     config = None
+    files = {}
     for key, value in parameters.items():
         if key == "config":
             config = _config(value)
-        elif key.startswith("file:"):
-            raise Unsupported(f"load parameter '{key}': models from a request are not supported")
+        elif key.startswith(FILE):
+            files[key.removeprefix(FILE)] = _content(key, value)
         else:
-            raise InvalidRequest(f"load parameter '{key}' is unknown; expected 'config'")
-    return config
+            raise InvalidRequest(
+                f"load parameter '{key}' is unknown; expected 'config', or 'file:<version>/<name>'"
+            )
+    if files and config is None:
+        raise InvalidRequest(
+            "load parameters 'file:...' need 'config': the files are a model by themselves"
+        )
+    return LoadOverride(config, files)
 
 
 def check_unload(parameters: Iterable[str]) -> None:
@@ -55,3 +74,12 @@ def _config(text: Any) -> Any:
         return msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"load parameter 'config' is not JSON: {error}") from error
+
+
+def _content(key: str, value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"load parameter '{key}' is not base64: {error}") from None

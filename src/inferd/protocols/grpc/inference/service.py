@@ -15,7 +15,7 @@ from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
     check_unload,
     index_line,
-    load_config,
+    load_override,
     no_repository_name,
 )
 from inferd.protocols.oip.shared_memory import (
@@ -140,8 +140,8 @@ class InferenceService:
     async def load(self, request: Message, context: CallContext) -> Message:
         """Load a model and wait until it is ready."""
         _check_repository(request)
-        config = load_config(_values(request.parameters, "load parameter"))
-        await self._control.load(request.model_name, config)
+        override = load_override(_values(request.parameters, "load parameter"))
+        await self._control.load(request.model_name, *override)
         return _class("RepositoryModelLoadResponse")()
 
     async def unload(self, request: Message, context: CallContext) -> Message:

@@ -122,7 +122,13 @@ OIP_SCHEMAS: dict[str, Any] = {
         "properties": {
             "parameters": {
                 "type": "object",
+                "description": "config is JSON, in place of the model's own until the next load; "
+                "with it, file:<version>/<name> are a model's files, in base64, in place of its "
+                "own.",
                 "properties": {"config": {"type": "string"}},
+                "patternProperties": {
+                    "^file:": {"type": "string", "contentEncoding": "base64"},
+                },
                 "additionalProperties": False,
             }
         },

@@ -2,6 +2,7 @@
 metadata, configuration, statistics, repository, settings. Routes only translate; the planes answer.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
     check_unload,
     index_line,
-    load_config,
+    load_override,
     no_repository_name,
 )
 from inferd.protocols.oip.shared_memory import (
@@ -150,7 +151,9 @@ class OipRoutes:
     async def load(self, request: Request) -> Response:
         """Load a model and wait until it is ready."""
         body = await _body(request, LoadRequest)
-        await self._control.load(request.path_params["model"], load_config(body.parameters))
+        # What files there are is large, and decoded beside the loop.
+        override = await asyncio.to_thread(load_override, body.parameters)
+        await self._control.load(request.path_params["model"], *override)
         return Response(b"", 200, media_type="application/json")
 
     async def unload(self, request: Request) -> Response:
