@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
+from inferd.batching.batcher import BatchRunner, DynamicBatcher
+from inferd.batching.levels import Levels
 from inferd.batching.policy import BatchPolicy
-from inferd.batching.queue import QueuedRequest
+from inferd.batching.queue import QueuedRequest, QueueOptions
 from inferd.errors import InferdError
 from inferd.observability.statistics import ModelStatistics
 from inferd.types.datatype import FP32
@@ -87,20 +88,22 @@ class Client:
 
 
 def client(
-    runner: BatchRunner, max_batch_size: int = 8, max_queue_size: int = 100, **options: Any
-) -> Client:
+    runner: BatchRunner, max_batch_size: int = 8, max_queue_size: int = 100,
+    levels: Levels | None = None, **options: Any,
+) -> Client:  # fmt: skip
     """A client of a new batcher on the running loop."""
     policy = BatchPolicy(max_batch_size, options.pop("preferred", ()), options.pop("delay_ns", 0))
     statistics = ModelStatistics()
     batcher = DynamicBatcher(
         policy,
-        QueueOptions(max_queue_size, **options),
+        QueueOptions(max_queue_size, **options) if levels is None else levels.of(0),
         (TensorSpec("y", FP32, (-1, 2)),),
         runner,
         statistics,
         asyncio.get_running_loop(),
         "m",
         "3",
+        levels,
     )
     return Client(batcher, statistics)
 

@@ -4,8 +4,7 @@ import pytest
 
 from batching.requests import client, queued, sizes
 from fakes import FakeBatchRunner, clock, on_loop, turns
-from inferd.batching.batcher import QueueOptions
-from inferd.batching.queue import Stage
+from inferd.batching.queue import QueueOptions, Stage
 from inferd.errors import Overloaded
 from inferd.types.inference import InferenceResponse
 

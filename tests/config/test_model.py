@@ -78,15 +78,15 @@ def test_such_a_field_may_hold_what_triton_takes_for_unset(value: object) -> Non
 
 
 def test_such_a_field_is_named_wherever_it_stands() -> None:
-    document = {"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}}
-    assert refusal(document).field == "dynamic_batching.default_queue_policy.timeout_action"
-    assert "priority_levels" in refusal({"dynamic_batching": {"priority_levels": 2}}).field
-    assert "gpus" in refusal({"instance_group": [{"gpus": [0]}]}).field
+    tensor = {"name": "x", "data_type": "TYPE_FP32", "dims": [1]}
+    assert refusal({"input": [{**tensor, "is_shape_tensor": True}]}).field == (
+        "input.is_shape_tensor"
+    )
 
 
 def test_only_such_fields_are_taken_out() -> None:
     document: dict[str, Any] = {
-        "max_batch_size": 0, "batch_input": [], "instance_group": [{"count": 1, "gpus": []}],
+        "max_batch_size": 0, "batch_input": [], "instance_group": [{"count": 1}],
         "input": [{"dims": [], "format": "", "allow_ragged_batch": False}], "name": "",
     }  # fmt: skip
     before = repr(document)
@@ -169,6 +169,102 @@ def test_a_parameter_is_read_in_either_spelling(member: str) -> None:
 
 def test_unknown_fields_are_named_there_too() -> None:
     assert refusal({"maxBatchSise": 1}, strict=False).field == "max_batch_sise"
+
+
+# -- scheduling -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("key", [2, "2"])
+def test_levels_with_a_policy_of_their_own_are_named_by_numbers_or_text(
+    key: object, strict: bool
+) -> None:
+    batching = {
+        "priority_levels": 3, "default_priority_level": 1,
+        "priority_queue_policy": {key: {"timeout_action": "DELAY", "max_queue_size": 4}},
+    }  # fmt: skip
+    config = read({"dynamic_batching": batching}, strict).dynamic_batching
+    assert config is not None
+    assert {level: p.max_queue_size for level, p in config.priority_queue_policy.items()} == {2: 4}
+
+
+DELAY = {"timeout_action": "DELAY"}
+
+
+@pytest.mark.parametrize(
+    ("batching", "field"),
+    [
+        ({"priority_levels": 3}, "default_priority_level"),
+        ({"priority_levels": 3, "default_priority_level": 4}, "default_priority_level"),
+        (
+            {"priority_levels": 3, "default_priority_level": 3, "priority_queue_policy": {4: {}}},
+            "priority_queue_policy",
+        ),
+        (
+            {"priority_levels": 2, "default_priority_level": 1, "preserve_ordering": True},
+            "priority_levels",
+        ),
+        (
+            {"preserve_ordering": True, "default_queue_policy": DELAY},
+            "default_queue_policy.timeout_action",
+        ),
+        (
+            {
+                "priority_levels": 1, "default_priority_level": 1, "preserve_ordering": True,
+                "priority_queue_policy": {"1": DELAY},
+            },
+            "priority_queue_policy.1.timeout_action",
+        ),
+        ({"priority_queue_policy": {"one": {}}}, "priority_queue_policy"),
+        ({"priority_queue_policy": {"1": {"max": 1}}}, "priority_queue_policy.1.max"),
+    ],
+)  # fmt: skip
+def test_priorities_that_cannot_be_are_refused_by_field(
+    batching: dict[str, Any], field: str
+) -> None:
+    error = refusal({"dynamic_batching": batching})
+    assert (error.file, error.field) == (FILE, f"dynamic_batching.{field}")
+
+
+@pytest.mark.parametrize(
+    "batching",
+    [
+        {"default_priority_level": 4, "priority_queue_policy": {9: {}}},
+        {"priority_levels": 1, "default_priority_level": 1, "preserve_ordering": True},
+        {
+            "preserve_ordering": True,
+            "default_queue_policy": {**DELAY, "allow_timeout_override": False},
+        },
+    ],
+)
+def test_what_triton_takes_without_effect_is_taken(batching: dict[str, Any]) -> None:
+    read({"dynamic_batching": batching})
+
+
+@pytest.mark.parametrize(
+    ("group", "field"),
+    [
+        ({"kind": "KIND_CPU", "gpus": [0]}, "instance_group[1].gpus"),
+        ({"kind": "KIND_MODEL", "gpus": [0]}, "instance_group[1].gpus"),
+        ({"profile": ["1"]}, "instance_group[1].profile"),
+    ],
+)
+def test_instances_that_can_be_nowhere_are_refused(group: dict[str, Any], field: str) -> None:
+    assert refusal({"instance_group": [{}, group]}).field == field
+
+
+def test_each_gpu_has_a_set_of_instances_of_its_own() -> None:
+    groups = [
+        {"count": 2, "kind": "KIND_GPU", "gpus": [0, 3]}, {"kind": "KIND_CPU", "passive": True},
+        {"kind": "KIND_GPU"}, {"gpus": [1]}, {"kind": "KIND_MODEL"},
+    ]  # fmt: skip
+    config = read({"instance_group": groups})
+    assert [one.device for one in config.instances] == [
+        "cuda:0", "cuda:0", "cuda:3", "cuda:3", "cpu", "cuda", "cuda:1", "",
+    ]  # fmt: skip
+    assert [one.passive for one in config.instances] == [False] * 4 + [True] + [False] * 3
+    assert {one.count for one in config.instances} == {1}
+    assert config.instance_count == 8
 
 
 # -- what a configuration says of itself ----------------------------------------------------------

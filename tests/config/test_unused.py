@@ -20,6 +20,9 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
         {"model_metrics": {"metric_control": [{"metric_identifier": {"family": "f"}}]}}, "torch"
     ),
     "instance_group.host_policy": ({"instance_group": [{}, {"host_policy": "p"}]}, "torch"),
+    "instance_group.secondary_devices": (
+        {"instance_group": [{}, {"secondary_devices": [{"device_id": 1}]}]}, "torch"
+    ),
     "optimization.graph": ({"optimization": {"graph": {"level": 1}}}, "torch"),
     "optimization.priority": ({"optimization": {"priority": "PRIORITY_MAX"}}, "torch"),
     "optimization.cuda": ({"optimization": {"cuda": {"graphs": True}}}, "torch"),

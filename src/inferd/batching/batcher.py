@@ -12,11 +12,20 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from inferd.batching.batch import Batch, StreamPart
+from inferd.batching.levels import LevelledGroup, LevelledQueue, Levels
 from inferd.batching.policy import BatchPolicy, CloseReason, Wait
-from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest, RequestGroup, RequestQueue
+from inferd.batching.queue import (
+    DONE,
+    QUEUED,
+    RUNNING,
+    QueuedRequest,
+    QueueOptions,
+    RequestGroup,
+    RequestQueue,
+)
 from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
 from inferd.observability.statistics import FailureReason, ModelStatistics, ResponseEnd
 from inferd.observability.tracing import NOT_TRACED, Compute
@@ -79,24 +88,11 @@ class BatchRunner(Protocol):
         """Rows a second that it gets through when busy; 0 while unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueOptions:
-    """How a queue treats its requests; see ModelQueuePolicy for the meaning of the fields."""
-
-    max_queue_size: int
-    default_timeout_us: int = 0
-    allow_timeout_override: bool = True
-    preserve_ordering: bool = False
-
-    def timeout_us(self, asked_us: int) -> int:
-        """How long a request may wait; what it asks for can only shorten the default."""
-        if asked_us <= 0 or not self.allow_timeout_override:
-            return self.default_timeout_us
-        return min(asked_us, self.default_timeout_us) if self.default_timeout_us else asked_us
-
-
 class DynamicBatcher:
-    """One queue in front of one BatchRunner."""
+    """One queue in front of one BatchRunner.
+
+    With `levels`, `options` are those of their default one.
+    """
 
     def __init__(
         self,
@@ -108,10 +104,14 @@ class DynamicBatcher:
         loop: asyncio.AbstractEventLoop,
         name: str,
         version: str,
+        levels: Levels | None = None,
     ) -> None:
         self.policy = policy
         self.options = options
-        self.queue = RequestQueue(options.max_queue_size)
+        self.levels = levels
+        self.queue: RequestQueue | LevelledQueue = (
+            RequestQueue(options.max_queue_size) if levels is None else LevelledQueue(levels)
+        )
         self.running = 0
         """Batches handed to the runner and not back yet."""
         self.in_flight = 0
@@ -156,7 +156,8 @@ class DynamicBatcher:
         item.on_cancel = self.cancel
         if self._order is not None:
             self._order.append(item)
-        timeout_us = self.options.timeout_us(request.timeout_us)
+        options = self.options if self.levels is None else self.levels.of(request.priority)
+        timeout_us = options.timeout_us(request.timeout_us)
         if timeout_us or request.deadline_ns:
             self._set_timers(item, timeout_us, request.deadline_ns)
         if not self._dispatch_due:
@@ -230,6 +231,10 @@ class DynamicBatcher:
             if item.stage is not DONE:
                 self._end(item, error, "BACKEND")
 
+    def queue_depths(self) -> dict[int, int]:
+        """Requests that wait, by priority; nothing without priorities."""
+        return self.queue.depths() if isinstance(self.queue, LevelledQueue) else {}
+
     @property
     def _busy(self) -> bool:
         """Whether there is anything to do; what is to be run again for nobody is not."""
@@ -256,7 +261,13 @@ class DynamicBatcher:
             item.timers.append(self._loop.call_later(left_s, self._expire, item).cancel)
 
     def _expire_queued(self, item: QueuedRequest) -> None:
-        if item.stage is QUEUED:
+        if item.stage is not QUEUED:
+            return
+        queue, levels = self.queue, self.levels
+        if isinstance(queue, LevelledQueue) and levels and levels.of(item.request.priority).delay:
+            self._statistics.delayed += 1
+            queue.delay(item)
+        else:
             self._expire(item)
 
     def _expire(self, item: QueuedRequest) -> None:
@@ -264,6 +275,7 @@ class DynamicBatcher:
             return
         running = item.stage is RUNNING
         if not running:
+            self._statistics.expired += item.riders
             self.queue.remove(item)
         self._end(item, RequestTimeout("Request timeout expired"), "REJECTED")
         if running:
@@ -289,16 +301,18 @@ class DynamicBatcher:
 
     def _may_go_ahead(self) -> bool:
         """Whether what came first is a batch that waiting would not make fuller, and there is where
-        to put it."""
-        _, group = min(self.queue.groups.items(), key=_by_age)
+        to put it; not where something more urgent may still come."""
+        if self.levels is not None:
+            return False
+        group = min(self.queue.groups.values(), key=_turn)
         limit = self.policy.limit(self._runner.enough(self.queue.rows, next(group.sizes())))
         return group.rows >= limit and self._runner.available_ahead(limit)
 
     def _next_batch(self) -> tuple[Batch | None, CloseReason]:
         """The batch to run now, taken out of the queue; None sets a timer for the next look."""
-        groups = self.queue.groups
+        groups: Mapping[Hashable, RequestGroup | LevelledGroup] = self.queue.groups
         others_wait = len(groups) > 1
-        order = sorted(groups.items(), key=_by_age) if others_wait else groups.items()
+        order = sorted(groups.items(), key=_by_turn) if others_wait else groups.items()
         now_ns = _clock_ns()
         until_ns = 0
         for key, group in order:
@@ -497,5 +511,9 @@ def _tell(item: QueuedRequest, result: InferenceResponse | InferdError) -> None:
         _log.exception("a caller failed on its answer", extra={"request": item.request.id})
 
 
-def _by_age(entry: tuple[Hashable, RequestGroup]) -> int:
-    return entry[1].oldest_arrival_ns
+def _turn(group: RequestGroup | LevelledGroup) -> Any:
+    return group.turn
+
+
+def _by_turn(entry: tuple[Hashable, RequestGroup | LevelledGroup]) -> Any:
+    return entry[1].turn

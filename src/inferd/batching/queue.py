@@ -5,6 +5,7 @@ Pure: no clock, no loop. The caller passes the time in and cancels timers itself
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -60,11 +61,31 @@ class QueuedRequest(msgspec.Struct, eq=False):
     """How many requests of one row each it stands for, which came together."""
     outputs_of: tuple[TensorSpec, ...] | None = None
     """What the answer is made of, where that is not the model's outputs."""
+    shelf: int = 0
+    """Where in a queue of several levels it waits."""
 
     def cancel(self) -> None:
         """The caller has left: harmless after the answer."""
         if self.on_cancel is not None:
             self.on_cancel(self)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """How a queue treats its requests; see ModelQueuePolicy for the meaning of the fields.
+    `delay` is the timeout action DELAY."""
+
+    max_queue_size: int
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = True
+    preserve_ordering: bool = False
+    delay: bool = False
+
+    def timeout_us(self, asked_us: int) -> int:
+        """How long a request may wait; what it asks for can only shorten the default."""
+        if asked_us <= 0 or not self.allow_timeout_override:
+            return self.default_timeout_us
+        return min(asked_us, self.default_timeout_us) if self.default_timeout_us else asked_us
 
 
 class RequestGroup:
@@ -81,6 +102,9 @@ class RequestGroup:
     def oldest_arrival_ns(self) -> int:
         """When the first of the group arrived; the group must not be empty."""
         return next(iter(self.items)).arrival_ns
+
+    turn = oldest_arrival_ns
+    """What decides between groups: the smaller goes first."""
 
     def sizes(self) -> Iterator[int]:
         """The rows of each request, in order of arrival."""

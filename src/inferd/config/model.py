@@ -32,10 +32,7 @@ NOT_YET = frozenset(
     {
         "sequence_batching", "ensemble_scheduling", "scheduling_choice", "response_cache",
         "model_transaction_policy", "batch_input", "batch_output",
-        "priority_levels", "default_priority_level", "priority_queue_policy", "gpus",
-        "secondary_devices", "profile", "passive", "rate_limiter",
-        "is_shape_tensor", "allow_ragged_batch", "reshape", "timeout_action",
-        "is_non_linear_format_io", "optional",
+        "is_shape_tensor", "allow_ragged_batch", "reshape", "is_non_linear_format_io", "optional",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
@@ -250,9 +247,15 @@ class ModelConfig(Message, frozen=True):
     requirements: tuple[Name, ...] = ()
 
     @property
+    def instances(self) -> tuple[ModelInstanceGroup, ...]:
+        """Each copy of the model, as an instance group of one; at least one."""
+        found = tuple(one for group in self.instance_group for one in group.instances)
+        return found or (ModelInstanceGroup(),)
+
+    @property
     def instance_count(self) -> int:
-        """How many copies of the model run side by side, at least 1."""
-        return sum(group.count for group in self.instance_group) or 1
+        """How many copies of the model there are, at least 1."""
+        return len(self.instances)
 
     def parameter(self, name: str, default: str = "") -> str:
         """A parameter as text, written plainly or in Triton's form `{string_value: ...}`."""

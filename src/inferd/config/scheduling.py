@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from inferd.errors import ConfigError
+
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
@@ -40,13 +42,21 @@ class ModelQueuePolicy(Message, frozen=True):
     allow_timeout_override: bool = True
     max_queue_size: Count = 0
 
+    @property
+    def delays(self) -> bool:
+        """Whether requests may be put off."""
+        timed = self.default_timeout_microseconds or self.allow_timeout_override
+        return self.timeout_action == "DELAY" and bool(timed)
+
 
 class ModelDynamicBatching(Message, frozen=True):
     """How requests become batches.
 
     `max_queue_delay_microseconds` 0: a batch is whatever waits when an instance is free. Priorities
-    go from 1, the most urgent, to `priority_levels`; 0 levels is no priorities. Policies of levels
-    that `priority_queue_policy` does not name are the default one.
+    go from 1, the most urgent, to `priority_levels`; 0 levels is no priorities. A request that asks
+    for none, or for one that there is not, has `default_priority_level`. Policies of levels that
+    `priority_queue_policy` does not name are the default one; each level has a queue of its own
+    size.
     """
 
     preferred_batch_size: tuple[Positive, ...] = ()
@@ -56,6 +66,32 @@ class ModelDynamicBatching(Message, frozen=True):
     default_priority_level: Count = 0
     default_queue_policy: ModelQueuePolicy = ModelQueuePolicy()
     priority_queue_policy: dict[int, ModelQueuePolicy] = {}
+
+
+def check_batching(batching: ModelDynamicBatching, *, file: str = "") -> None:
+    """Raises ConfigError for priorities that contradict each other, or the order of answers."""
+    levels, default = batching.priority_levels, batching.default_priority_level
+    named = "dynamic_batching.priority_queue_policy"
+    within = f"expected a level from 1 to {levels}, the priority_levels, got"
+    if levels and not 1 <= default <= levels:
+        field = "dynamic_batching.default_priority_level"
+        raise ConfigError(f"{within} {default}", file=file, field=field)
+    for level in batching.priority_queue_policy if levels else ():
+        if not 1 <= level <= levels:
+            raise ConfigError(f"{within} {level}", file=file, field=named)
+    if not batching.preserve_ordering:
+        return
+    why = "with preserve_ordering answers come in the order of requests, so"
+    if levels > 1:
+        field = "dynamic_batching.priority_levels"
+        raise ConfigError(f"{why} none can go before others", file=file, field=field)
+    policies = {"dynamic_batching.default_queue_policy": batching.default_queue_policy}
+    if levels:
+        policies |= {f"{named}.{n}": policy for n, policy in batching.priority_queue_policy.items()}
+    for field, policy in policies.items():
+        if policy.delays:
+            field = f"{field}.timeout_action"
+            raise ConfigError(f"{why} none can be put off (DELAY)", file=file, field=field)
 
 
 class BatchInput(Message, frozen=True):
@@ -88,12 +124,13 @@ class RateLimiterResource(Message, frozen=True):
 
     name: Name
     is_global: bool = msgspec.field(default=False, name="global")
-    count: Positive = 1
+    count: Count = 1
 
 
 class ModelRateLimiter(Message, frozen=True):
     """What an instance needs to run, and how it stands beside others that need it too: one of
-    priority 2 runs half as often as one of priority 1; 0 is 1."""
+    priority 2 runs half as often as one of priority 1; 0 is 1. It needs the server's leave:
+    `--rate-limit execution_count`."""
 
     resources: tuple[RateLimiterResource, ...] = ()
     priority: Count = 0
@@ -107,7 +144,8 @@ class SecondaryDevice(Message, frozen=True):
 
 
 class ModelInstanceGroup(Message, frozen=True):
-    """`count` copies of the model on one kind of device, or on each of `gpus`.
+    """`count` copies of the model on one kind of device, or on each of `gpus`; KIND_GPU without
+    any leaves the choice among all to the backend.
 
     Instances that are `passive` are loaded and not given requests.
     """
@@ -121,6 +159,45 @@ class ModelInstanceGroup(Message, frozen=True):
     profile: tuple[str, ...] = ()
     passive: bool = False
     host_policy: str = ""
+
+    @property
+    def instances(self) -> "tuple[ModelInstanceGroup, ...]":
+        """Each of its instances, as a group of one."""
+        places: list[tuple[int, ...]] = [(gpu,) for gpu in self.gpus] or [()]
+        return tuple(
+            msgspec.structs.replace(self, count=1, gpus=place)
+            for place in places
+            for _ in range(self.count)
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU is asked for."""
+        return self.kind == "KIND_GPU" or bool(self.gpus)
+
+    @property
+    def device(self) -> str:
+        """Where the first of its instances is to run: `cpu`, `cuda`, `cuda:N`, or nothing said."""
+        if self.on_gpu:
+            return f"cuda:{self.gpus[0]}" if self.gpus else "cuda"
+        return "cpu" if self.kind == "KIND_CPU" else ""
+
+
+def check_instances(groups: tuple[ModelInstanceGroup, ...], *, file: str = "") -> None:
+    """Raises ConfigError for instances that can be nowhere."""
+    for index, group in enumerate(groups):
+        field = f"instance_group[{index}]"
+        if group.gpus and group.kind in ("KIND_CPU", "KIND_MODEL"):
+            raise ConfigError(
+                f"is for KIND_GPU, not {group.kind}", file=file, field=f"{field}.gpus"
+            )
+        if group.profile:
+            raise ConfigError(
+                "chooses among the profiles of a TensorRT engine, which inferd does not run; take "
+                "it out",
+                file=file,
+                field=f"{field}.profile",
+            )
 
 
 # -- sequences ---------------------------------------------------------------------------------

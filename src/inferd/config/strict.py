@@ -38,10 +38,11 @@ def decode_struct(
 ) -> T:
     """Convert plain data to `type`; `field` is where in `file` the data stands.
 
-    `strict=False` also takes numbers and booleans spelled as text, as an environment has them.
+    `strict=False` also takes numbers and booleans spelled as text, as an environment has them; keys
+    that are numbers may always be text, as JSON has them.
     """
     try:
-        return msgspec.convert(data, type, strict=strict)
+        return msgspec.convert(data, type, strict=strict, str_keys=True)
     except msgspec.ValidationError as error:
         where, message = _explain(str(error), _Place(field, type, data))
         raise ConfigError(message, file=file, field=where) from None
@@ -245,7 +246,7 @@ def _first_wrong(data: Mapping[Any, object], hint: Any) -> object:
     """The key that msgspec means by `[...]`: it stops at the first value it cannot convert."""
     for key, value in data.items():
         try:
-            msgspec.convert(value, hint)
+            msgspec.convert(value, hint, str_keys=True)
         except msgspec.ValidationError:
             return key
     return "..."

@@ -38,6 +38,9 @@ UNUSED = (
     Unused("instance_group.host_policy",
            lambda config, _: any(group.host_policy for group in config.instance_group),
            "instances are not bound to NUMA nodes or cores; start the server under numactl"),
+    Unused("instance_group.secondary_devices",
+           lambda config, _: any(group.secondary_devices for group in config.instance_group),
+           "nothing here runs on a deep learning accelerator"),
     Unused("optimization.graph",
            lambda config, backend: config.optimization is not None
            and config.optimization.graph is not None and backend not in _READS_GRAPH_LEVEL,

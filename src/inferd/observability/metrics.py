@@ -38,6 +38,9 @@ class ModelView(Protocol):
     def queue_depth(self) -> int:
         """Requests that wait."""
 
+    def queue_depths(self) -> dict[int, int]:
+        """Requests that wait, by priority; nothing without priorities."""
+
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
 
@@ -103,6 +106,10 @@ MODEL_METRICS: tuple[ModelMetric, ...] = (
                 lambda m: m.statistics.load_ns / 1e9),
     ModelMetric("inferd_queue_depth", GAUGE, "Requests waiting in the queue",
                 lambda m: m.queue_depth()),
+    ModelMetric("inferd_requests_expired", COUNTER, "Requests refused because their time was over "
+                "while they waited", lambda m: m.statistics.expired),
+    ModelMetric("inferd_requests_delayed", COUNTER, "Requests put behind the others because their "
+                "time was over while they waited", lambda m: m.statistics.delayed),
     ModelMetric("inferd_worker_restarts", COUNTER, "Worker processes that ended and were started "
                 "again", lambda m: m.worker_restarts()),
     ModelMetric("inferd_in_flight", GAUGE, "Requests accepted and not yet answered",
@@ -207,6 +214,7 @@ LLM_FINISHED = ("vllm:request_success", "Sequences that ended, by why")
 LABELS = ["model", "version"]
 _NV_TOTAL = re.compile(rb"\b(nv_\w+)_total\b")
 FAILURES = ("nv_inference_request_failure", "Number of failed inference requests, by reason")
+DEPTHS = ("inferd_priority_queue_depth", "Requests waiting, of models with priorities, by level")
 CLOSED = ("inferd_batches_closed", "Batches by the reason they were closed")
 RESPONSES = ("inferd_http_responses", "HTTP answers by status")
 CALLS = ("inferd_grpc_calls", "gRPC calls that have ended, by method and status")
@@ -240,6 +248,11 @@ class ServerCollector:
             yield family
         yield from _by_reason(FAILURES, labels, models, lambda s: s.failures)
         yield from _by_reason(CLOSED, labels, models, lambda s: s.closed)
+        depths = GaugeMetricFamily(*DEPTHS, labels=[*labels, "priority"])
+        for model, values in models:
+            for level, depth in model.queue_depths().items():
+                depths.add_metric([*values, str(level)], depth)
+        yield depths
         for entry in MODEL_HISTOGRAMS:
             histograms = HistogramMetricFamily(entry.name, entry.help, labels=labels)
             for model, values in models:

@@ -95,6 +95,10 @@ class ModelStatistics:
         self.failures: dict[FailureReason, int] = {
             "REJECTED": 0, "CANCELED": 0, "BACKEND": 0, "OTHER": 0,
         }  # fmt: skip
+        self.expired = 0
+        """Requests whose time was over while they waited, and which were refused."""
+        self.delayed = 0
+        """Those that were put off instead."""
         self.inference_count = 0
         self.execution_count = 0
         self.last_inference_ms = 0

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from inferd.backends.base import ModelDescription
-from inferd.batching.batcher import BatchRunner, DynamicBatcher, QueueOptions
+from inferd.batching.batcher import BatchRunner, DynamicBatcher
+from inferd.batching.levels import Levels
 from inferd.batching.policy import BatchPolicy
-from inferd.batching.queue import OnDone, OnPart, QueuedRequest
+from inferd.batching.queue import OnDone, OnPart, QueuedRequest, QueueOptions
 from inferd.config.model import ModelConfig
-from inferd.config.scheduling import ModelDynamicBatching
+from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import (
     InferdError,
     InvalidRequest,
@@ -257,6 +258,14 @@ class ServedModel:
         """Requests that wait."""
         return sum([batcher.queue.size for batcher in self._batchers])
 
+    def queue_depths(self) -> dict[int, int]:
+        """Requests that wait, by priority; nothing without priorities."""
+        depths: dict[int, int] = {}
+        for batcher in self._batchers:
+            for level, depth in batcher.queue_depths().items():
+                depths[level] = depths.get(level, 0) + depth
+        return depths
+
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
         return sum([batcher.in_flight for batcher in self._batchers]) + len(self.app or ())
@@ -291,23 +300,41 @@ def _batcher(
     loop: asyncio.AbstractEventLoop,
 ) -> DynamicBatcher:
     batching = served.config.dynamic_batching or ModelDynamicBatching()
-    queue = batching.default_queue_policy
+    options = _queue_options(batching.default_queue_policy, batching.preserve_ordering)
+    levels: Levels | None = None
+    if batching.priority_levels or options.delay:
+        levels = Levels(
+            options,
+            batching.priority_levels,
+            batching.default_priority_level if batching.priority_levels else 0,
+            {
+                level: _queue_options(policy, batching.preserve_ordering)
+                for level, policy in batching.priority_queue_policy.items()
+            },
+        )
+        options = levels.of(0)
     return DynamicBatcher(
         BatchPolicy(
             served.description.max_batch_size,
             batching.preferred_batch_size,
             (batching.max_queue_delay_microseconds or delay_microseconds) * 1000,
         ),
-        QueueOptions(
-            queue.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
-            queue.default_timeout_microseconds,
-            queue.allow_timeout_override,
-            batching.preserve_ordering,
-        ),
+        options,
         served.outputs,
         runner,
         served.statistics,
         loop,
         served.name,
         str(served.version),
+        levels,
+    )
+
+
+def _queue_options(policy: ModelQueuePolicy, preserve_ordering: bool) -> QueueOptions:
+    return QueueOptions(
+        policy.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
+        policy.default_timeout_microseconds,
+        policy.allow_timeout_override,
+        preserve_ordering,
+        policy.delays,
     )

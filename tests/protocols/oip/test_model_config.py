@@ -29,8 +29,21 @@ parameters: {intra_op_thread_count: {string_value: "1"}}
 model_warmup: [{batch_size: 2, inputs: {x: {data_type: TYPE_FP32, dims: [4], zero_data: true}}}]
 """
 
+LEVELS = """
+instance_group:
+- {count: 1, passive: true, host_policy: p, secondary_devices: [{kind: KIND_NVDLA, device_id: 2}]}
+- {rate_limiter: {resources: [{name: r, global: true, count: 2}], priority: 3}}
+dynamic_batching:
+  priority_levels: 3
+  default_priority_level: 2
+  default_queue_policy: {timeout_action: DELAY}
+  priority_queue_policy: {1: {max_queue_size: 5}, 3: {allow_timeout_override: false}}
+"""
 
-@pytest.mark.parametrize("config", ["", FULL, "max_batch_size: 0\n"], ids=["none", "full", "plain"])
+
+@pytest.mark.parametrize(
+    "config", ["", FULL, LEVELS, "max_batch_size: 0\n"], ids=["none", "full", "levels", "plain"]
+)
 @on_loop
 async def test_what_is_printed_can_be_read_back_and_says_the_same(
     config: str, tmp_path: Path
@@ -65,3 +78,32 @@ async def test_the_configuration_in_force_is_complete(tmp_path: Path) -> None:
     assert printed["version_policy"] == {"latest": {"num_versions": 1}}
     assert printed["instance_group"][0]["kind"] == "KIND_CPU"
     assert printed["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 1024
+
+
+@on_loop
+async def test_levels_and_limits_are_printed_as_they_are_in_force(tmp_path: Path) -> None:
+    write(tmp_path, "m", identity(), 1, LEVELS)
+    manager = ModelManager((tmp_path,), 1, 1)
+    try:
+        await manager.load("m")
+        printed = model_config(manager.resolve("m"))
+    finally:
+        await manager.close()
+    batching = printed["dynamic_batching"]
+    assert (batching["priority_levels"], batching["default_priority_level"]) == (3, 2)
+    assert batching["priority_queue_policy"] == {
+        "1": {
+            "timeout_action": "REJECT", "default_timeout_microseconds": 0,
+            "allow_timeout_override": True, "max_queue_size": 5,
+        },
+        "3": {
+            "timeout_action": "REJECT", "default_timeout_microseconds": 0,
+            "allow_timeout_override": False, "max_queue_size": 1024,
+        },
+    }  # fmt: skip
+    passive, limited = printed["instance_group"]
+    assert (passive["passive"], passive["host_policy"]) == (True, "p")
+    assert passive["secondary_devices"] == [{"kind": "KIND_NVDLA", "device_id": 2}]
+    assert limited["rate_limiter"] == {
+        "resources": [{"name": "r", "global": True, "count": 2}], "priority": 3,
+    }  # fmt: skip

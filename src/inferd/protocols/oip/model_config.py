@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 
 from inferd.config.model import ModelVersionPolicy, ModelWarmup
-from inferd.config.scheduling import Message, ModelDynamicBatching, ModelInstanceGroup
+from inferd.config.scheduling import (
+    Message,
+    ModelDynamicBatching,
+    ModelInstanceGroup,
+    ModelQueuePolicy,
+    ModelRateLimiter,
+)
 from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
 from inferd.types.tensor import TensorSpec
 
@@ -92,20 +98,26 @@ def _version_policy(policy: ModelVersionPolicy) -> dict[str, Any]:
 
 
 def _dynamic_batching(batching: ModelDynamicBatching) -> dict[str, Any]:
-    queue = batching.default_queue_policy
     return {
         "preferred_batch_size": list(batching.preferred_batch_size),
         "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
         "preserve_ordering": batching.preserve_ordering,
-        "priority_levels": 0,
-        "default_priority_level": 0,
-        "default_queue_policy": {
-            "timeout_action": "REJECT",
-            "default_timeout_microseconds": queue.default_timeout_microseconds,
-            "allow_timeout_override": queue.allow_timeout_override,
-            "max_queue_size": queue.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
+        "priority_levels": batching.priority_levels,
+        "default_priority_level": batching.default_priority_level,
+        "default_queue_policy": _queue_policy(batching.default_queue_policy),
+        "priority_queue_policy": {
+            str(level): _queue_policy(policy)
+            for level, policy in batching.priority_queue_policy.items()
         },
-        "priority_queue_policy": {},
+    }
+
+
+def _queue_policy(policy: ModelQueuePolicy) -> dict[str, Any]:
+    return {
+        "timeout_action": policy.timeout_action,
+        "default_timeout_microseconds": policy.default_timeout_microseconds,
+        "allow_timeout_override": policy.allow_timeout_override,
+        "max_queue_size": policy.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
     }
 
 
@@ -114,16 +126,36 @@ def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:
     return [
         {
             "name": group.name or f"{served.name}_{index}",
-            "kind": "KIND_CPU" if group.kind == "KIND_AUTO" else group.kind,
+            "kind": _kind(group),
             "count": group.count,
-            "gpus": [],
-            "secondary_devices": [],
+            **({} if group.rate_limiter is None else {"rate_limiter": _limits(group.rate_limiter)}),
+            "gpus": list(group.gpus),
+            "secondary_devices": [
+                {"kind": device.kind, "device_id": device.device_id}
+                for device in group.secondary_devices
+            ],
             "profile": [],
-            "passive": False,
+            "passive": group.passive,
             "host_policy": group.host_policy,
         }
         for index, group in enumerate(groups)
     ]
+
+
+def _kind(group: ModelInstanceGroup) -> str:
+    if group.kind != "KIND_AUTO":
+        return group.kind
+    return "KIND_GPU" if group.on_gpu else "KIND_CPU"
+
+
+def _limits(limiter: ModelRateLimiter) -> dict[str, Any]:
+    return {
+        "resources": [
+            {"name": resource.name, "global": resource.is_global, "count": resource.count}
+            for resource in limiter.resources
+        ],
+        "priority": limiter.priority,
+    }
 
 
 def _warmup(warmup: ModelWarmup) -> dict[str, Any]:
