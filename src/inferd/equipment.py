@@ -1,4 +1,5 @@
-"""What a server is given because its options say so: a log, a file for traces, certificates.
+"""What a server is given because its options say so: a log, a file for traces, certificates,
+resources of instances.
 
 Each is made, or what is wrong with the options is said. It refuses to know what is served.
 """
@@ -7,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import TextIO
 
+from inferd.batching.rate_limiter import RateLimiter, read_amounts
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.log_settings import LogSettings
@@ -91,3 +93,13 @@ def server_tls(config: ServerConfig) -> ServerTls | None:
         raise ConfigError(
             f"{getattr(files, wrong)} {why}; name another file with --{option}", field=field
         ) from error
+
+
+def rate_limiter(config: ServerConfig) -> RateLimiter | None:
+    """Raises ConfigError for resources that cannot be read."""
+    amounts = read_amounts(config.rate_limit_resource)
+    if config.rate_limit == "off":
+        if amounts:
+            _log.warning("resources limit nothing without --rate-limit execution_count")
+        return None
+    return RateLimiter(amounts)

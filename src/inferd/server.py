@@ -20,7 +20,7 @@ import numpy as np
 from inferd.config.backend_config import read_backend_config
 from inferd.config.server import ServerConfig
 from inferd.config.trace_config import read_trace_config
-from inferd.equipment import log_file, log_settings, server_tls, trace_file
+from inferd.equipment import log_file, log_settings, rate_limiter, server_tls, trace_file
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
@@ -123,7 +123,7 @@ class Server:
         self.manager = ModelManager(
             paths, cores, config.model_load_thread_count, engine, progress, config.trust, tracing,
             Reading(config.model_config_name, config.auto_complete_config), backends,
-            config.model_load_retry_count,
+            config.model_load_retry_count, rate_limiter(config),
         )  # fmt: skip
         shared_memory = SharedMemory(config.shared_memory == "system")
         self.data = DataPlane(self.manager, config.strict_readiness, shared_memory, config.id)

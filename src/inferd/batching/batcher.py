@@ -219,9 +219,13 @@ class DynamicBatcher:
 
     def look(self) -> None:
         """An instance may be free that was not: look at the queue at the end of the turn."""
-        if not self._dispatch_due and (self.queue.size or self._retries):
+        if not self._dispatch_due and self.waits():
             self._dispatch_due = True
             self._loop.call_soon(self._dispatch)
+
+    def waits(self) -> bool:
+        """Whether there is anything to run."""
+        return bool(self.queue.size or self._retries)
 
     def fail_waiting(self, error: InferdError) -> None:
         """No instance will be there soon: what waits is told so."""

@@ -12,6 +12,7 @@ from msgspec import Meta
 ModelControlMode = Literal["none", "poll", "explicit"]
 SharedMemoryKind = Literal["none", "system"]
 LogFormat = Literal["text", "json", "default", "ISO8601"]
+RateLimitMode = Literal["off", "execution_count"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -203,6 +204,21 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     model_load_retry_count: Annotated[
         int, Meta(ge=0, description="How often a model is tried again that cannot be loaded.")
     ] = 0
+    rate_limit: Annotated[
+        RateLimitMode,
+        Meta(
+            description="execution_count: instances run only while they hold the resources of "
+            "their rate_limiter; off: as soon as they are free."
+        ),
+    ] = "off"
+    rate_limit_resource: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="How much there is of a resource, NAME:COUNT on every device or "
+            "NAME:COUNT:DEVICE (repeatable). Unless any is said, as much as the instance that "
+            "needs most."
+        ),
+    ] = ()
     strict_readiness: Annotated[
         bool, Meta(description="Ready only when every model that should be served is.")
     ] = True

@@ -46,6 +46,7 @@ class InstancePool:
     """Runs batches on whichever instance is free; a BatchRunner."""
 
     restarts = 0
+    concurrency = 1
 
     def __init__(
         self,
@@ -160,7 +161,10 @@ class InstancePool:
         """An instance in this process is always there."""
         return ""
 
-    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+    def attach(
+        self, look: Callable[[], None], fail: Callable[[InferdError], None],
+        waits: Callable[[], bool],
+    ) -> None:  # fmt: skip
         """What runs here is always there."""
 
     def took(self, item: QueuedRequest, parts: int) -> None:

@@ -11,6 +11,7 @@ from inferd.backends.base import ModelDescription
 from inferd.errors import InferdError
 from inferd.repository.formats import check_content
 from inferd.serving.asks import Asks
+from inferd.serving.limited_runner import limited
 from inferd.serving.mounts import Mounts
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.visits import MountedApp
@@ -61,8 +62,9 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
     seats = [seat for each in pools for seat in each.seats]
     app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if loaded.mount else None
     made = LoadedModel(
-        description=_description(loaded), runners=pools, instance_count=workers,
-        load_ns=_clock_ns() - start_ns, explain=loaded.explain, culprits=culprits,
+        description=_description(loaded), runners=limited(pools, spec.limits),
+        instance_count=workers, load_ns=_clock_ns() - start_ns, explain=loaded.explain,
+        culprits=culprits,
         max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
     )  # fmt: skip
     return ServedModel(spec, made, loop)

@@ -18,6 +18,7 @@ from inferd.errors import ConfigError, InferdError
 from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import ENOUGH_NS, InstancePool
+from inferd.serving.limited_runner import limited
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.types.datatype import BYTES, CONFIG_DATATYPES
 from inferd.types.tensor import Array, TensorSpec
@@ -60,7 +61,7 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
         for instance in instances:
             _warm_up(instance, spec, model.description, estimate)
         lane_estimate = RunTimeEstimate()
-        if _gains_from_lanes(model.description, len(instances), estimate):
+        if spec.limits is None and _gains_from_lanes(model.description, len(instances), estimate):
             lanes.extend(model.create_lanes())
             for lane in lanes:
                 _warm_up(lane, spec, model.description, lane_estimate)
@@ -79,7 +80,7 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
         )
         loaded = LoadedModel(
             description=description,
-            runners=[pool],
+            runners=limited([pool], spec.limits),
             instance_count=len(instances),
             load_ns=time.perf_counter_ns() - start_ns,
             close=model.close,

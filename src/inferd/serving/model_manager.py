@@ -8,11 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from inferd.backends.registry import LLM, isolated
+from inferd.batching.rate_limiter import RateLimiter, limited_instances
 from inferd.config.backend_config import NO_SETTINGS, BackendConfig
 from inferd.config.model import ModelConfig
 from inferd.config.unused import unused_fields
@@ -59,6 +61,7 @@ class ModelManager:
         progress: LoadProgress | None = None, trust: bool = False,
         tracing: Tracing | None = None, reading: Reading = READING,
         backend_config: BackendConfig = NO_SETTINGS, load_retries: int = 0,
+        limiter: RateLimiter | None = None,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -87,6 +90,7 @@ class ModelManager:
         self._asks = Asks(self.predictive)
         self.mounts = Mounts()
         self.tracing = tracing or Tracing()
+        self._limiter = limiter
 
     # -- look-up, on the path of every request ------------------------------------------------
 
@@ -296,7 +300,7 @@ class ModelManager:
             self._trust, source.sent,
         )  # fmt: skip
         try:
-            served = await self._load_in_tries(spec)
+            served = await self._load_limited(spec)
         except InferdError as error:
             record.failed_from = origin
             self._load_failed(name, version, record, str(error))
@@ -336,6 +340,18 @@ class ModelManager:
                 extra = {"model": spec.name, "reason": str(error), "tries_left": tries_left}
                 _log.warning("model failed to load and is tried again", extra=extra)
         return await self._load(spec)
+
+    async def _load_limited(self, spec: LoadSpec) -> Served:
+        """Load a model whose instances may need resources that the server has."""
+        instances = limited_instances(spec.config) if self._limiter is not None else []
+        if self._limiter is None or not instances or spec.backend == LLM:
+            return await self._load_in_tries(spec)
+        limits = self._limiter.join(instances)
+        try:
+            return await self._load_in_tries(replace(spec, limits=limits))
+        except BaseException:
+            limits.leave()
+            raise
 
     async def _load(self, spec: LoadSpec) -> Served:
         if spec.backend == LLM:
@@ -380,6 +396,8 @@ class ModelManager:
         await served.drain()
         await self._off_loop(served.close)
         await self.sent.let_go(served.spec.sent)
+        if isinstance(served, ServedModel) and served.spec.limits is not None:
+            served.spec.limits.leave()
         await self._off_loop(trim_memory)
 
     def _set_default(self, name: str) -> None:

@@ -17,6 +17,7 @@ from inferd.batching.batcher import BatchRunner, DynamicBatcher
 from inferd.batching.levels import Levels
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, OnPart, QueuedRequest, QueueOptions
+from inferd.batching.rate_limiter import Limits
 from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import (
@@ -58,12 +59,20 @@ class LoadSpec:
     """Whether the model may run code when it is read; the server's word, never a repository's."""
     sent: SentFiles | None = None
     """Where the model lies, if it came with a request."""
+    limits: Limits | None = None
+    """What its instances need to run, where resources are limited."""
 
 
 class ModelRunner(BatchRunner, Protocol):
-    """What runs a model's batches; `restarts` is how often a worker was started again."""
+    """What runs a model's batches."""
 
-    restarts: int
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started again."""
+
+    @property
+    def concurrency(self) -> int:
+        """Batches that one instance may run at the same time."""
 
     def runs_now(self, rows: int) -> bool:
         """Whether `run_now` would run so many rows."""
@@ -75,9 +84,12 @@ class ModelRunner(BatchRunner, Protocol):
     def close(self) -> None:
         """Give the memory back; blocks. Nothing may be queued or running."""
 
-    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+    def attach(
+        self, look: Callable[[], None], fail: Callable[[InferdError], None],
+        waits: Callable[[], bool],
+    ) -> None:  # fmt: skip
         """Have it call `look` when a batch could be run that could not before, other than by the
-        end of one, and `fail` when none could for a while."""
+        end of one, and `fail` when none could for a while; `waits` says whether there is one."""
 
     def took(self, item: QueuedRequest, parts: int) -> None:
         """So many parts of a request's stream have gone on to its client."""
@@ -140,7 +152,7 @@ class ServedModel:
         delay = loaded.max_queue_delay_microseconds
         self._batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
         for runner, batcher in zip(loaded.runners, self._batchers, strict=True):
-            runner.attach(batcher.look, batcher.fail_waiting)
+            runner.attach(batcher.look, batcher.fail_waiting, batcher.waits)
         self.batcher = self._batchers[0]
 
     def submit(

@@ -193,7 +193,10 @@ class WorkerPool:
         free = sum(seat.ready and not seat.jobs for seat in self._seats)
         return -(-waiting // free) if free > 1 and self.concurrency == 1 else 0
 
-    def attach(self, look: Callable[[], None], fail: Callable[[InferdError], None]) -> None:
+    def attach(
+        self, look: Callable[[], None], fail: Callable[[InferdError], None],
+        waits: Callable[[], bool],
+    ) -> None:  # fmt: skip
         """Whom to tell that a worker is there again, and that none can be kept alive."""
         self._look, self._fail = look, fail
 
