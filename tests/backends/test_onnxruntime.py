@@ -2,14 +2,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from backends.onnx_models import add, centred, graph, identity, node, running_sum, two_outputs
 from inferd.backends.base import Model, OpenOptions
-from inferd.backends.onnxruntime import OnnxRuntimeBackend
+from inferd.backends.onnxruntime import OnnxRuntimeBackend, providers_on
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.config.optimization import ModelOptimization, OptimizationGraph
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, InvalidRequest, Unsupported
 from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
 from inferd.types.tensor import Array
@@ -344,3 +346,20 @@ def test_batches_are_as_large_as_the_server_says_where_the_model_does_not(tmp_pa
     assert opened(identity(), tmp_path, said).description.max_batch_size == 3
     own = ModelConfig(parameters={"default-max-batch-size": "3"}, max_batch_size=5)
     assert opened(identity(), tmp_path, own).description.max_batch_size == 5
+
+
+def test_a_session_on_a_gpu_names_it_and_falls_back_on_the_cpu() -> None:
+    assert providers_on("cpu") == providers_on("") == ["CPUExecutionProvider"]
+    for device, number in (("cuda", 0), ("cuda:3", 3)):
+        assert providers_on(device) == [
+            ("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider",
+        ]  # fmt: skip
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this one has CUDA"
+)
+def test_a_gpu_needs_a_runtime_with_cuda(tmp_path: Path) -> None:
+    groups = (ModelInstanceGroup(gpus=(0,)),)
+    with pytest.raises(ConfigError, match="needs an ONNX Runtime with CUDA"):
+        opened(identity(), tmp_path, ModelConfig(instance_group=groups))

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from inferd.backends.base import OpenOptions
 from inferd.backends.registry import create_backend
+from inferd.backends.torch import placed
 from inferd.backends.torch_examples import traced_inputs
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.config.scheduling import ModelInstanceGroup
@@ -418,3 +419,19 @@ def test_on_a_gpu_the_same_is_said(make: Any, tmp_path: Path) -> None:
     model = opened(path, max_batch_size=0, instance_group=(ModelInstanceGroup(kind="KIND_GPU"),))
     (found,) = model.create_instance().run(rows)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_each_instance_is_on_the_gpu_of_its_group_and_others_take_turns() -> None:
+    groups = (
+        ModelInstanceGroup(kind="KIND_GPU", gpus=(1,)),
+        ModelInstanceGroup(kind="KIND_CPU"),
+        ModelInstanceGroup(kind="KIND_GPU", count=3),
+    )
+    devices = placed(ModelConfig(instance_group=groups), 2)
+    assert [str(device) for device in devices] == ["cuda:1", "cpu", "cuda:0", "cuda:1", "cuda:0"]
+
+
+def test_a_gpu_beyond_those_there_are_names_its_field() -> None:
+    with pytest.raises(ConfigError, match="there is no GPU 2: torch finds 2") as refused:
+        placed(ModelConfig(instance_group=(ModelInstanceGroup(gpus=(2,)),)), 2)
+    assert refused.value.field == "instance_group.gpus"

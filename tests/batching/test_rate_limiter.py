@@ -235,7 +235,8 @@ def test_instances_need_what_their_groups_say() -> None:
             "kind": "KIND_GPU", "gpus": [0, 2],
             "rate_limiter": {
                 "resources": [
-                    {"name": "R", "count": 3}, {"name": "G", "global": True}, {"name": "no", "count": 0},
+                    {"name": "R", "count": 3}, {"name": "G", "global": True},
+                    {"name": "no", "count": 0},
                 ],
                 "priority": 2,
             },
@@ -246,7 +247,8 @@ def test_instances_need_what_their_groups_say() -> None:
     config = decode_model_config({"instance_group": groups}, file="config.yaml")
     found = [(one.needs, one.weight) for one in limited_instances(config)]
     assert found == [
-        ({("R", 0): 3, ("G", GLOBAL): 1}, 2), ({("R", 2): 3, ("G", GLOBAL): 1}, 2), ({}, 1), ({}, 1),
+        ({("R", 0): 3, ("G", GLOBAL): 1}, 2), ({("R", 2): 3, ("G", GLOBAL): 1}, 2),
+        ({}, 1), ({}, 1),
     ]  # fmt: skip
 
 

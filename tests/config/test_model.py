@@ -264,7 +264,8 @@ def test_each_gpu_has_a_set_of_instances_of_its_own() -> None:
     ]  # fmt: skip
     assert [one.passive for one in config.instances] == [False] * 4 + [True] + [False] * 3
     assert {one.count for one in config.instances} == {1}
-    assert config.instance_count == 8
+    assert (config.instance_count, config.active_count) == (8, 7)
+    assert read({"instance_group": [{"passive": True, "count": 2}]}).active_count == 1
 
 
 # -- what a configuration says of itself ----------------------------------------------------------

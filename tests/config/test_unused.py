@@ -23,6 +23,9 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "instance_group.secondary_devices": (
         {"instance_group": [{}, {"secondary_devices": [{"device_id": 1}]}]}, "torch"
     ),
+    "instance_group.gpus": ({"instance_group": [{"gpus": [1]}]}, "llm"),
+    "instance_group.passive": ({"instance_group": [{"passive": True}]}, "llm"),
+    "instance_group.rate_limiter": ({"instance_group": [{"rate_limiter": {"priority": 1}}]}, "llm"),
     "optimization.graph": ({"optimization": {"graph": {"level": 1}}}, "torch"),
     "optimization.priority": ({"optimization": {"priority": "PRIORITY_MAX"}}, "torch"),
     "optimization.cuda": ({"optimization": {"cuda": {"graphs": True}}}, "torch"),

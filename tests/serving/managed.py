@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fakes import turns
+from inferd.batching.rate_limiter import RateLimiter
 from inferd.errors import InferdError
 from inferd.serving.model_manager import ModelManager
 from inferd.types.datatype import FP32
@@ -16,9 +17,9 @@ from inferd.types.tensor import Tensor
 class Managed:
     """A manager of a repository, and requests to its models."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limiter: RateLimiter | None = None) -> None:
         self.folder = folder
-        self.manager = ModelManager((folder,), 1, 2)
+        self.manager = ModelManager((folder,), 1, 2, limiter=limiter)
 
     async def __aenter__(self) -> "Managed":
         return self

@@ -1,4 +1,4 @@
-"""Models that share a resource: real pools behind one limiter, instances that wait at their gates."""
+"""Models that share a resource: real pools behind one limiter, instances at their gates."""
 
 import asyncio
 

@@ -73,7 +73,7 @@ class FakePool:
         self.made: list[FakeWorker] = []
         self.results: list[BatchResult] = []
         self.culprits = Culprits()
-        self.pool = WorkerPool("m", self._start, asked, self.culprits)
+        self.pool = WorkerPool("m", lambda: self._start, asked, self.culprits)
 
     async def open(self, workers: int = 1) -> "FakePool":
         await self.pool.open()

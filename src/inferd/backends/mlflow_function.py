@@ -74,7 +74,7 @@ class FunctionModel:
     """A folder that is served as a Python function."""
 
     def __init__(self, folder: Path, config: ModelConfig, note: str) -> None:
-        if any(group.kind == "KIND_GPU" for group in config.instance_group):
+        if any(group.on_gpu for group in config.instance_group):
             raise ConfigError("a Python function of MLflow chooses its device itself; use "
                               "KIND_CPU", field="instance_group.kind")  # fmt: skip
         self._folder = folder

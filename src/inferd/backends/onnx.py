@@ -134,7 +134,7 @@ def _no_trial(config: ModelConfig) -> str:
     """Why ONNX Runtime runs the model without a trial; '' where there is to be one."""
     if not _installed(OTHER):
         return "OpenVINO is not installed"
-    if any(group.kind == "KIND_GPU" for group in config.instance_group):
+    if any(group.on_gpu for group in config.instance_group):
         return "a GPU is asked for"
     for name in _TUNING:
         if name in config.parameters:

@@ -26,6 +26,8 @@ _ONNX_TYPES: dict[str, DataType] = {
         "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
     }.items()
 }  # fmt: skip
+Provider = str | tuple[str, dict[str, int]]
+
 _UNSTEADY = (b"Loop", b"Scan", b"If", b"Range")
 MAX_SCANNED_BYTES = 256 << 20
 MAX_LANES = 4
@@ -102,7 +104,9 @@ class OnnxModel:
         self._config = config
         self._options = _session_options(config, threads)
         self._providers = _providers(config)
-        self._lanes_off = "intra_op_thread_count" in config.parameters or len(self._providers) > 1
+        self._made = 0
+        on_gpu = any(group.on_gpu for group in config.instance_group)
+        self._lanes_off = "intra_op_thread_count" in config.parameters or on_gpu
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
         outputs = [_spec(argument) for argument in first.get_outputs()]
@@ -126,6 +130,7 @@ class OnnxModel:
     def create_instance(self) -> OnnxInstance:
         """The first instance takes the session that described the model, later ones open theirs."""
         session, self._first = self._first or self._open_session(), None
+        self._made += 1
         outputs = [spec.name for spec in self.description.outputs]
         return OnnxInstance(session, self.description.inputs, outputs)
 
@@ -146,8 +151,9 @@ class OnnxModel:
 
     def _open_session(self, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
         options = options or self._options
+        providers = self._providers[self._made % len(self._providers)]
         try:
-            return ort.InferenceSession(str(self._path), options, providers=self._providers)
+            return ort.InferenceSession(str(self._path), options, providers=providers)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {self._path.name}: {error}") from error
 
@@ -200,17 +206,24 @@ def _is_steady(path: Path) -> bool:
     return not any(b'"%c%b' % (len(name), name) in content for name in _UNSTEADY)
 
 
-def _providers(config: ModelConfig) -> list[str]:
-    """Where sessions run: on the CPU unless an instance group says KIND_GPU."""
-    if not any(group.kind == "KIND_GPU" for group in config.instance_group):
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
+def _providers(config: ModelConfig) -> list[list[Provider]]:
+    """What runs each instance: the CPU unless its group asks for a GPU."""
+    on_gpu = any(group.on_gpu for group in config.instance_group)
+    if on_gpu and "CUDAExecutionProvider" not in ort.get_available_providers():
         raise ConfigError(
             "KIND_GPU needs an ONNX Runtime with CUDA: pip install onnxruntime-gpu in place of "
             "onnxruntime, or use KIND_CPU",
             field="instance_group.kind",
         )
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return [providers_on(one.device) for one in config.instances]
+
+
+def providers_on(device: str) -> list[Provider]:
+    """What runs a session on a device; what CUDA cannot do, the CPU does."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return ["CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
 
 
 def _count(config: ModelConfig, name: str, default: int) -> int:

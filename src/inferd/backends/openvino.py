@@ -201,15 +201,22 @@ def _read(path: Path) -> Any:
 
 
 def _device(config: ModelConfig) -> str:
-    if not any(group.kind == "KIND_GPU" for group in config.instance_group):
+    wanted = {one.device for one in config.instances if one.on_gpu}
+    if not wanted:
         return "CPU"
+    if len(wanted) > 1:
+        raise ConfigError("a model runs on one GPU here; name one", field="instance_group.gpus")
     if "GPU" not in _core().available_devices:
         raise ConfigError(
             "OpenVINO finds no GPU (it runs on those of Intel); use KIND_CPU, or backend "
             "onnxruntime for CUDA",
             field="instance_group.kind",
         )
-    return "GPU"
+    _, numbered, number = wanted.pop().partition(":")
+    name = f"GPU.{number}" if numbered else "GPU"
+    if numbered and number != "0" and name not in _core().available_devices:
+        raise ConfigError(f"OpenVINO finds no GPU {number}", field="instance_group.gpus")
+    return name
 
 
 def _precision(config: ModelConfig, device: str) -> str:

@@ -53,8 +53,8 @@ class PythonModel:
 
     def __init__(self, model_class: type[ModelClass], card: ModelCard, config: ModelConfig) -> None:
         self._class = model_class
-        kinds = {group.kind for group in config.instance_group}
-        self._device = "cuda" if "KIND_GPU" in kinds else "cpu" if "KIND_CPU" in kinds else None
+        self._devices = [one.device or None for one in config.instances]
+        self._made = 0
         inputs = [_spec(tensor, card.batched) for tensor in card.inputs]
         outputs = [_spec(tensor, card.batched) for tensor in card.outputs]
         batch = card.options.max_batch_size
@@ -71,7 +71,9 @@ class PythonModel:
 
     def create_instance(self) -> "PythonInstance":
         """Make an instance of the class and have it load; raises BackendError."""
-        runtime = ModelRuntime(self._class, device=self._device)
+        device = self._devices[self._made % len(self._devices)]
+        self._made += 1
+        runtime = ModelRuntime(self._class, device=device)
         runtime.load()
         batched = self.description.max_batch_size > 0
         return PythonInstance(runtime, self._order, self._offered, batched)

@@ -96,7 +96,7 @@ class RowModel:
 def refuse_gpu(name: str, config: ModelConfig) -> None:
     """Raises ConfigError for a configuration that wants a GPU."""
     for group in config.instance_group:
-        if group.kind == "KIND_GPU":
+        if group.on_gpu:
             raise ConfigError(f"{name} runs on the CPU here", field="instance_group.kind")
 
 

@@ -94,7 +94,8 @@ class TensorFlowBackend:
 
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> TensorFlowModel:
         """Open a folder or file; see Backend."""
-        gpu = any(group.kind == "KIND_GPU" for group in config.instance_group)
+        wanted = sorted({one.device for one in config.instances if one.on_gpu})
+        gpu = wanted[0].partition(":")[2] or "0" if wanted else ""
         signature = config.parameter("signature")
         if path.suffix == ".tflite":
             if gpu:
@@ -104,13 +105,21 @@ class TensorFlowBackend:
                 "tensorflow_lite", f"{options.threads} threads an instance",
             )  # fmt: skip
         tf = tensorflow(options.threads * config.instance_count)
-        if gpu and not tf.config.list_physical_devices("GPU"):
+        there = len(tf.config.list_physical_devices("GPU")) if gpu else 0
+        if gpu and not there:
             raise ConfigError(
                 "KIND_GPU needs a GPU that TensorFlow can use, and it finds none here: pip "
                 "install 'tensorflow[and-cuda]', or use KIND_CPU",
                 field="instance_group.kind",
             )
-        device = "/GPU:0" if gpu else "/CPU:0"
+        if len(wanted) > 1:
+            raise ConfigError("a model runs on one GPU here; name one", field="instance_group.gpus")
+        if gpu and int(gpu) >= there:
+            raise ConfigError(
+                f"there is no GPU {gpu}: TensorFlow finds {there}, counted from 0",
+                field="instance_group.gpus",
+            )
+        device = f"/GPU:{gpu}" if gpu else "/CPU:0"
         if path.suffix == ".keras":
             shared: Function = read_keras(tf, path, device, options.trust)
             platform = "tensorflow_keras"

@@ -6,6 +6,7 @@ which keep the inputs that they were traced with, and otherwise stands in the co
 there may be Triton's, which count: INPUT__0. Results are what a run with made-up rows gives.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -109,8 +110,7 @@ class TorchModel:
         )  # fmt: skip
 
     def create_instance(self) -> TorchInstance:
-        """The first instance takes the program that was described, later ones read theirs; where
-        there are several devices they take turns."""
+        """The first instance takes the program that was described, later ones read theirs."""
         device = self._devices[self._made % len(self._devices)]
         self._made += 1
         program, self._first = self._first or self._read(device), None
@@ -182,15 +182,33 @@ class TorchBackend:
 
 
 def _devices(config: ModelConfig) -> list[torch.device]:
-    if not any(group.kind == "KIND_GPU" for group in config.instance_group):
-        return [torch.device("cpu")]
-    if not torch.cuda.is_available():
+    """Where each instance runs; those that name no GPU take turns on all."""
+    on_gpu = any(group.on_gpu for group in config.instance_group)
+    if on_gpu and not torch.cuda.is_available():
         raise ConfigError(
             "KIND_GPU needs a GPU and a torch that was built for it; torch finds none here, so "
             "use KIND_CPU",
             field="instance_group.kind",
         )
-    return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return placed(config, torch.cuda.device_count() if on_gpu else 0)
+
+
+def placed(config: ModelConfig, gpus: int) -> list[torch.device]:
+    """The device of each instance, with so many GPUs; raises ConfigError for one beyond them."""
+    turns = itertools.cycle(range(gpus))
+    devices = []
+    for one in config.instances:
+        kind, _, number = one.device.partition(":")
+        if number and int(number) >= gpus:
+            raise ConfigError(
+                f"there is no GPU {number}: torch finds {gpus}, counted from 0",
+                field="instance_group.gpus",
+            )
+        if kind == "cuda":
+            devices.append(torch.device("cuda", int(number) if number else next(turns)))
+        else:
+            devices.append(torch.device("cpu"))
+    return devices
 
 
 def _arguments(config: ModelConfig, program: Program) -> dict[str, str]:

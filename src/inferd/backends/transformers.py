@@ -157,13 +157,19 @@ _FATE = {"truncate": "cut off", "refuse": "refused"}
 
 
 def _devices(config: ModelConfig) -> list[str]:
-    """Where each instance runs: on the CPU unless its group says KIND_GPU."""
-    devices = []
-    for group in config.instance_group:
-        if group.kind == "KIND_GPU" and not torch.cuda.is_available():
+    """Where each instance runs: on the CPU unless its group asks for a GPU."""
+    devices = [one.device or "cpu" for one in config.instances]
+    if any(group.on_gpu for group in config.instance_group) and not torch.cuda.is_available():
+        raise ConfigError(
+            "KIND_GPU needs a torch with CUDA and a GPU that it sees; use KIND_CPU",
+            field="instance_group.kind",
+        )
+    for device in devices:
+        number = device.partition(":")[2]
+        if number and int(number) >= torch.cuda.device_count():
             raise ConfigError(
-                "KIND_GPU needs a torch with CUDA and a GPU that it sees; use KIND_CPU",
-                field="instance_group.kind",
+                f"there is no GPU {number}: torch finds {torch.cuda.device_count()}, counted from "
+                "0",
+                field="instance_group.gpus",
             )
-        devices += ["cuda" if group.kind == "KIND_GPU" else "cpu"] * group.count
-    return devices or ["cpu"]
+    return devices

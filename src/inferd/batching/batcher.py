@@ -219,7 +219,7 @@ class DynamicBatcher:
 
     def look(self) -> None:
         """An instance may be free that was not: look at the queue at the end of the turn."""
-        if not self._dispatch_due and self.waits():
+        if not self._dispatch_due and (self.queue.size or self._retries):
             self._dispatch_due = True
             self._loop.call_soon(self._dispatch)
 

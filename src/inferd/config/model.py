@@ -257,6 +257,11 @@ class ModelConfig(Message, frozen=True):
         """How many copies of the model there are, at least 1."""
         return len(self.instances)
 
+    @property
+    def active_count(self) -> int:
+        """How many of them may run side by side, at least 1."""
+        return sum(not one.passive for one in self.instances) or 1
+
     def parameter(self, name: str, default: str = "") -> str:
         """A parameter as text, written plainly or in Triton's form `{string_value: ...}`."""
         value = self.parameters.get(name, default)

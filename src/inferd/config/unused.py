@@ -24,6 +24,12 @@ def _optimization(read: Callable[[ModelOptimization], Any]) -> Callable[[ModelCo
     return lambda config, _: read(config.optimization) if config.optimization else None
 
 
+def _of_language_model(name: str) -> Callable[[ModelConfig, str], Any]:
+    return lambda config, backend: (
+        backend == "llm" and any(getattr(group, name) for group in config.instance_group)
+    )
+
+
 _READS_GRAPH_LEVEL = ("onnx", "onnxruntime")
 
 UNUSED = (
@@ -41,6 +47,11 @@ UNUSED = (
     Unused("instance_group.secondary_devices",
            lambda config, _: any(group.secondary_devices for group in config.instance_group),
            "nothing here runs on a deep learning accelerator"),
+    *(
+        Unused(f"instance_group.{name}", _of_language_model(name),
+               "a language model has an engine in place of instances")
+        for name in ("gpus", "passive", "rate_limiter")
+    ),
     Unused("optimization.graph",
            lambda config, backend: config.optimization is not None
            and config.optimization.graph is not None and backend not in _READS_GRAPH_LEVEL,

@@ -52,6 +52,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...]
 
 
+def has_gpu(root: Path = ROOT) -> bool:
+    """Whether this process sees the device of a GPU that can be computed on: of NVIDIA, of AMD, or
+    through Windows."""
+    found = root.glob("dev/nvidia[0-9]*")
+    return any(found) or any((root / "dev" / name).exists() for name in ("kfd", "dxg"))
+
+
 def describe_machine(root: Path = ROOT) -> Machine:
     """Look at everything; asks nvidia-smi, so it can take a second."""
     cpu_model, flags = _processor(root)

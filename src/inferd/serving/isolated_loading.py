@@ -1,17 +1,22 @@
 """A model loaded into worker processes: its first worker says what it is, then the others start."""
 
 import asyncio
+import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
+
 from inferd.backends.base import ModelDescription
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import InferdError
 from inferd.repository.formats import check_content
 from inferd.serving.asks import Asks
 from inferd.serving.limited_runner import limited
+from inferd.serving.model_loading import check_batching
 from inferd.serving.mounts import Mounts
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.visits import MountedApp
@@ -39,46 +44,63 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
     python = await asyncio.to_thread(python_of, spec.config)
     culprits = Culprits()
 
-    def pool() -> WorkerPool:
-        return WorkerPool(spec.name, partial(_start, spec, python), asks.heard, culprits)
+    def pool(places: Sequence[ModelInstanceGroup]) -> WorkerPool:
+        turns = itertools.cycle(places)
+        return WorkerPool(
+            spec.name, lambda: partial(_start, spec, next(turns), python), asks.heard, culprits
+        )
 
-    pools = [pool()]
+    passive = [place for place in spec.config.instances if place.passive]
+    active = [place for place in spec.config.instances if not place.passive]
+    places = active or passive
+    pools = [pool(places)]
+    aside = [pool(passive)] if active and passive else []
     try:
         loaded = await pools[0].open()
         if loaded.mount:
             mounts.claim(loaded.mount, spec.name)
         terms = loaded.terms
-        workers = spec.config.instance_count if spec.config.instance_group else terms.instances or 1
+        workers = len(places) if spec.config.instance_group else terms.instances or 1
         sessions = loaded.signature is not None and loaded.signature.sessions
         share = 1 if sessions else workers
-        pools += [pool() for _ in range(workers - 1)] if sessions else []
-        await start_all(each.open() for each in pools[1:])
-        for each in pools:
+        pools += [pool(places[n % len(places) :]) for n in range(1, workers)] if sessions else []
+        await start_all(each.open() for each in (*pools[1:], *aside))
+        for each in (*pools, *aside):
             each.set_terms(terms, spec.config)
         await start_all(each.grow(share) for each in pools)
+        await start_all(each.grow(len(passive)) for each in aside)
+        check_batching(spec.config, loaded.max_batch_size)
     except BaseException:
-        await asyncio.gather(*[each.aclose() for each in pools])
+        await asyncio.gather(*[each.aclose() for each in (*pools, *aside)])
         raise
     seats = [seat for each in pools for seat in each.seats]
-    app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if loaded.mount else None
+    mounted = bool(loaded.mount and active)
+    app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if mounted else None
     made = LoadedModel(
         description=_description(loaded), runners=limited(pools, spec.limits),
         instance_count=workers, load_ns=_clock_ns() - start_ns, explain=loaded.explain,
         culprits=culprits,
         max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
+        passive=not active, close=partial(_close, aside),
     )  # fmt: skip
     return ServedModel(spec, made, loop)
 
 
+def _close(pools: list[WorkerPool]) -> None:
+    for pool in pools:
+        pool.close()
+
+
 async def _start(
-    spec: LoadSpec, python: str, hear: Callable[[Event], None],
+    spec: LoadSpec, place: ModelInstanceGroup, python: str, hear: Callable[[Event], None],
     ended: Callable[[InferdError], None],
 ) -> Worker:  # fmt: skip
     worker = Worker(spec.name, hear, ended)
-    kinds = {group.kind for group in spec.config.instance_group}
+    config = spec.config
+    if config.instance_group:
+        config = msgspec.structs.replace(config, instance_group=(place,))
     start = Start(
-        spec.name, spec.backend, str(spec.path), spec.config, spec.threads, spec.trust,
-        "cuda" if "KIND_GPU" in kinds else "cpu" if "KIND_CPU" in kinds else "",
+        spec.name, spec.backend, str(spec.path), config, spec.threads, spec.trust, place.device,
         logging.getLogger("inferd").getEffectiveLevel(),
     )  # fmt: skip
     threads = {n: str(spec.threads) for n in _THREAD_VARIABLES if n not in os.environ}

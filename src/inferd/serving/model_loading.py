@@ -7,10 +7,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from inferd.backends.base import ModelDescription, ModelInstance, OpenOptions
+from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
 from inferd.backends.registry import create_backend
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
@@ -55,22 +56,25 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     instances: list[ModelInstance] = []
     lanes: list[ModelInstance] = []
     try:
-        _check_batching(spec.config, model.description)
-        instances.extend(model.create_instance() for _ in range(spec.config.instance_count))
+        check_batching(spec.config, model.description.max_batch_size)
+        places = spec.config.instances
+        instances.extend(model.create_instance() for _ in places)
+        active = [i for i, place in zip(instances, places, strict=True) if not place.passive]
+        passive = [i for i, place in zip(instances, places, strict=True) if place.passive]
         estimate = RunTimeEstimate()
         for instance in instances:
             _warm_up(instance, spec, model.description, estimate)
         lane_estimate = RunTimeEstimate()
-        if spec.limits is None and _gains_from_lanes(model.description, len(instances), estimate):
+        if spec.limits is None and _gains_from_lanes(model.description, len(active), estimate):
             lanes.extend(model.create_lanes())
             for lane in lanes:
                 _warm_up(lane, spec, model.description, lane_estimate)
-            if lanes and not _lanes_gain(instances[0], lanes, spec, model.description, estimate):
+            if lanes and not _lanes_gain(active[0], lanes, spec, model.description, estimate):
                 while lanes:
                     lanes.pop().close()
         description = model.description
         pool = InstancePool(
-            instances,
+            active,
             loop,
             f"{spec.name}-{spec.version}",
             estimate,
@@ -83,7 +87,8 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             runners=limited([pool], spec.limits),
             instance_count=len(instances),
             load_ns=time.perf_counter_ns() - start_ns,
-            close=model.close,
+            close=partial(_close, model, passive),
+            passive=not active,
             max_queue_delay_microseconds=description.max_queue_delay_microseconds,
         )
         return ServedModel(spec, loaded, loop)
@@ -92,6 +97,12 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
             instance.close()
         model.close()
         raise
+
+
+def _close(model: Model, passive: list[ModelInstance]) -> None:
+    for instance in passive:
+        instance.close()
+    model.close()
 
 
 def _gains_from_lanes(
@@ -142,12 +153,13 @@ def _lanes_gain(
     return len(lanes) * wide_ns >= lanes_ns
 
 
-def _check_batching(config: ModelConfig, description: ModelDescription) -> None:
+def check_batching(config: ModelConfig, max_batch_size: int) -> None:
+    """Raises ConfigError for batches that cannot be."""
     batching = config.dynamic_batching
     for size in batching.preferred_batch_size if batching else ():
-        if size > description.max_batch_size:
+        if size > max_batch_size:
             raise ConfigError(
-                f"{size} is over max_batch_size {description.max_batch_size}",
+                f"{size} is over max_batch_size {max_batch_size}",
                 field="dynamic_batching.preferred_batch_size",
             )
 

@@ -26,8 +26,10 @@ from inferd.errors import (
     ModelUnavailable,
     Unsupported,
 )
+from inferd.observability.machine import has_gpu
 from inferd.observability.tracing import Tracing
 from inferd.processes.heap import trim_memory
+from inferd.repository.formats import PYTHON
 from inferd.repository.layout import READING, Reading, scan
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
@@ -296,7 +298,7 @@ class ModelManager:
         _warn_of_unused_fields(name, config, source.backend)
         spec = LoadSpec(
             name, version, source.versions[version].path, source.backend, config,
-            intra_op_threads(self._cores, source.config.instance_count), source.labels,
+            intra_op_threads(self._cores, source.config.active_count), source.labels,
             self._trust, source.sent,
         )  # fmt: skip
         try:
@@ -354,6 +356,7 @@ class ModelManager:
             raise
 
     async def _load(self, spec: LoadSpec) -> Served:
+        _check_instances(spec)
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
         if isolated(spec.backend, spec.config):
@@ -431,6 +434,17 @@ def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
     if config.name and config.name != source.name:
         raise ConfigError(f"is '{config.name}', the model is '{source.name}'", field="name")
     return ModelSource(source.name, config, source.backend, source.versions, source.labels)
+
+
+def _check_instances(spec: LoadSpec) -> None:
+    """Raises ConfigError for a class in Python that wants a GPU where there is none, which a
+    backend finds out by itself."""
+    groups = spec.config.instance_group
+    if spec.backend == PYTHON and any(group.on_gpu for group in groups) and not has_gpu():
+        raise ConfigError(
+            "KIND_GPU needs a GPU, and there is none here; use KIND_CPU",
+            field="instance_group.kind",
+        )
 
 
 def _is_version(text: str) -> bool:

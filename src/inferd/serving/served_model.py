@@ -110,6 +110,8 @@ class LoadedModel:
     max_queue_delay_microseconds: int = 0
     app: MountedApp | None = None
     """The model's own HTTP routes, where it has any."""
+    passive: bool = False
+    """Whether none of its instances is given requests."""
 
 
 class ServedModel:
@@ -138,6 +140,7 @@ class ServedModel:
         self.app = loaded.app
         self._loaded = loaded
         self._culprits = loaded.culprits
+        self._refuses = loaded.culprits is not None or loaded.passive
         self._validator = RequestValidator(
             spec.name, description.inputs, description.outputs, description.max_batch_size
         )
@@ -190,19 +193,27 @@ class ServedModel:
             validator, outputs_of = self._explain
         arrays, rows, key = validator.check(request)
         outputs = validator.output_indices(request.outputs)
-        if self._culprits is not None:
-            trouble = self._loaded.runners[self._place(request)].trouble
-            if trouble:
-                raise ModelUnavailable(f"model '{self.name}' does not run: {trouble}")
-            if self._culprits.condemned(request.method, arrays):
-                raise InvalidRequest(
-                    f"this request has ended two workers of model '{self.name}' and is refused"
-                )
+        if self._refuses:
+            self._refuse(request, arrays)
         if outputs_of is not None:
             key = (request.method, key)
         item = QueuedRequest(request, arrays, rows, key, outputs, on_done, arrival_ns)
         item.outputs_of = outputs_of
         return item
+
+    def _refuse(self, request: InferenceRequest, arrays: list[Array]) -> None:
+        """Raises where a request would find nothing to run it, or has ended what ran it."""
+        if self._loaded.passive:
+            raise ModelUnavailable(
+                f"model '{self.name}' takes no requests: all its instance groups are passive"
+            )
+        trouble = self._loaded.runners[self._place(request)].trouble
+        if trouble:
+            raise ModelUnavailable(f"model '{self.name}' does not run: {trouble}")
+        if self._culprits is not None and self._culprits.condemned(request.method, arrays):
+            raise InvalidRequest(
+                f"this request has ended two workers of model '{self.name}' and is refused"
+            )
 
     def method(self, name: str) -> tuple[Signature, tuple[TensorSpec, ...]]:
         """What a method takes and gives, and its inputs; raises Unsupported for another than
@@ -236,7 +247,7 @@ class ServedModel:
         each of them has to come again by itself: nothing has been counted."""
         if not self.batcher.takes_riders or len(self._batchers) > 1 or self.trouble:
             return None
-        if self._culprits is not None and self._culprits.any:
+        if self._loaded.passive or (self._culprits is not None and self._culprits.any):
             return None
         request = InferenceRequest(self.name, str(self.version), [])
         item = QueuedRequest(request, inputs, rows, (), None, on_done, arrival_ns, riders=rows)

@@ -69,11 +69,12 @@ class WorkerPool:
     """Runs batches in whichever worker has room."""
 
     def __init__(
-        self, name: str, start: StartWorker, asked: Callable[[Seat, Ask | Forget], None],
-        culprits: Culprits,
+        self, name: str, starts: Callable[[], StartWorker],
+        asked: Callable[[Seat, Ask | Forget], None], culprits: Culprits,
     ) -> None:  # fmt: skip
         self._name = name
-        self._start = start
+        self._starts = starts
+        """Says how the worker of another seat is started."""
         self._asked = asked
         self._loop = asyncio.get_running_loop()
         self._seats: list[Seat] = []
@@ -95,7 +96,7 @@ class WorkerPool:
 
     async def open(self) -> Loaded:
         """Start the first worker; raises InferdError that says why it could not load."""
-        seat = Seat(self._start, self._heard, self._lost)
+        seat = Seat(self._starts(), self._heard, self._lost)
         self._seats.append(seat)
         loaded = await seat.start()
         self._kinds["predict"] = [DATATYPES[line.datatype] for line in loaded.inputs]
@@ -113,7 +114,7 @@ class WorkerPool:
     async def grow(self, workers: int) -> None:
         """Start the other workers, and from now on keep all alive; raises as `open`."""
         while len(self._seats) < workers:
-            self._seats.append(Seat(self._start, self._heard, self._lost))
+            self._seats.append(Seat(self._starts(), self._heard, self._lost))
         await start_all(seat.start() for seat in self._seats if not seat.ready)
         self._keepers = [self._loop.create_task(self._keep(seat)) for seat in self._seats]
         if self.memory_limit_bytes:

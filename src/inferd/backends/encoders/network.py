@@ -56,9 +56,11 @@ class Network:
         self._module = _loaded(folder, self.config, settings, device, trust)
         self.dtype = str(next(self._module.parameters()).dtype).removeprefix("torch.")
         self.max_length = _max_length(folder, settings, self.tokenizer, self._module)
-        self._most_tokens = MOST_TOKENS[device]
+        self._run_tokens = RUN_TOKENS[device.partition(":")[0]]
+        self._most_tokens = MOST_TOKENS[device.partition(":")[0]]
         if folder.task == "fill-mask":
-            self._most_tokens = min(self._most_tokens, MOST_CHANCES // self.config.vocab_size)
+            self._run_tokens = RUN_TOKENS[device.partition(":")[0]]
+        self._most_tokens = min(self._most_tokens, MOST_CHANCES // self.config.vocab_size)
         pad = self.tokenizer.pad_token_id
         self._pad_id = 0 if pad is None else pad
         self._pads_left = self.tokenizer.padding_side == "left"
@@ -72,7 +74,7 @@ class Network:
         """Run texts, alike in length together: which of them, what came, the mask [N, T] of what
         is no padding."""
         lengths = [len(encoding.ids) for encoding in encodings]
-        for group in buckets(lengths, RUN_TOKENS[self.device], self._most_tokens):
+        for group in buckets(lengths, self._run_tokens, self._most_tokens):
             inputs = self._inputs([encodings[index] for index in group])
             with torch.inference_mode():
                 found = self._module(**inputs, **self._fixed)
