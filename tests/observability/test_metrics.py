@@ -28,6 +28,9 @@ class Model:
     def queue_depth(self) -> int:
         return 0
 
+    def queue_depths(self) -> dict[int, int]:
+        return {}
+
     def in_flight(self) -> int:
         return 0
 

@@ -109,7 +109,7 @@ async def test_what_changes_nothing_is_told_by_name(
         async with Managed(tmp_path) as managed:
             await managed.manager.load("m")
     (record,) = caplog.records
-    assert record.__dict__["fields"] == "instance_group[1].host_policy"
+    assert record.__dict__["field"] == "instance_group.host_policy"
 
 
 @pytest.mark.parametrize("limiter", [None, RateLimiter(), RateLimiter({("R", None): 2})])
