@@ -104,6 +104,44 @@ def running_sum(datatype: str = "FP32", shape: tuple[str | int, ...] = ("n", 4))
     )
 
 
+def ragged() -> bytes:
+    """OUTPUT is INPUT, each element times the number of elements of its request, of which COUNT
+    has one for each: so a request that is run with others' counts gets another answer."""
+    return graph(
+        [
+            node("Cast", ["COUNT"], ["counts"], to=TensorProto.INT64),
+            # Of each element the request it is of: how many requests have ended before it.
+            node("CumSum", ["counts", "axis"], ["ends"]),
+            node("Unsqueeze", ["ends", "columns"], ["ends_2"]),
+            node("Size", ["INPUT"], ["size"]),
+            node("Range", ["zero", "size", "one"], ["places"]),
+            node("GreaterOrEqual", ["places", "ends_2"], ["ended"]),
+            node("Cast", ["ended"], ["ended_1"], to=TensorProto.INT64),
+            node("ReduceSum", ["ended_1", "rows"], ["request"], keepdims=0),
+            node("Gather", ["counts", "request"], ["count"]),
+            node("Cast", ["count"], ["factor"], to=TensorProto.FLOAT),
+            node("Mul", ["INPUT", "factor"], ["OUTPUT"]),
+        ],
+        [("INPUT", "FP32", ("elements",)), ("COUNT", "INT32", ("requests",))],
+        [("OUTPUT", "FP32", ("elements",))],
+        axis=np.array(0, np.int64), columns=np.array([1], np.int64), rows=np.array([0], np.int64),
+        zero=np.array(0, np.int64), one=np.array(1, np.int64),
+    )  # fmt: skip
+
+
+def with_default(value: float = 10.0) -> bytes:
+    """y is x + bias, an input that has a value in the model."""
+    made = onnx.ModelProto.FromString(
+        graph(
+            [node("Add", ["x", "bias"], ["y"])],
+            [("x", "FP32", ("n", 2)), ("bias", "FP32", ("m", 2))],
+            [("y", "FP32", ("n", 2))],
+            bias=np.full((1, 2), value, np.float32),
+        )
+    )
+    return made.SerializeToString()
+
+
 def write(folder: Path, name: str, model: bytes, version: int = 1, config: str = "") -> Path:
     """One version of a model in a repository; returns the model's folder."""
     path = folder / name / str(version) / "model.onnx"

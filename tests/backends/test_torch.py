@@ -15,11 +15,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from inferd.backends.base import OpenOptions
-from inferd.backends.registry import create_backend
+from inferd.backends.registry import create_backend, open_model
 from inferd.backends.torch import placed
 from inferd.backends.torch_examples import traced_inputs
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
-from inferd.config.scheduling import ModelInstanceGroup
+from inferd.config.scheduling import BatchInput, BatchOutput, ModelInstanceGroup
 from inferd.errors import BackendError, ConfigError, Unsupported
 from inferd.types.datatype import DATATYPES
 from inferd.types.tensor import Array
@@ -173,6 +173,37 @@ def test_predictions_are_those_of_the_network(
 
 
 # -- what a file says, and what a configuration says -----------------------------------------------
+
+
+class Counted(torch.nn.Module):
+    """Elements of several requests behind one another, each times how many its request has."""
+
+    def forward(self, x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        return x * torch.repeat_interleave(n, n.to(torch.int64))
+
+
+def test_script_is_tried_with_ragged_inputs_that_fit_together(tmp_path: Path) -> None:
+    """It does not say what it returns: that is found out with a batch that could be."""
+    config = ModelConfig(
+        max_batch_size=8,
+        input=(ModelInput(name="x", data_type="TYPE_FP32", dims=(-1,), allow_ragged_batch=True),),
+        output=(ModelOutput(name="y", data_type="TYPE_FP32", dims=(-1,)),),
+        batch_input=(
+            BatchInput(
+                kind="BATCH_ELEMENT_COUNT", target_name=("n",), data_type="TYPE_FP32",
+                source_input=("x",),
+            ),
+        ),
+        batch_output=(BatchOutput(target_name=("y",), source_input=("x",)),),
+    )  # fmt: skip
+    model = open_model("torch", scripted(Counted(), tmp_path / "m.pt"), config, OpenOptions(1))
+    assert [spec.name for spec in model.description.inputs] == ["x"]
+    layout = model.description.layout
+    assert layout is not None
+    requests = [[np.ones((1, 3), np.float32)], [np.ones((1, 2), np.float32)]]
+    outputs = model.create_instance().run(layout.merge(requests))
+    parts = layout.split(outputs, requests, [1, 1])
+    assert [part[0].tolist() for part in parts] == [[[3, 3, 3]], [[2, 2]]]
 
 
 def test_names_of_arguments_and_of_a_dictionary(tmp_path: Path) -> None:

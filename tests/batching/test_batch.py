@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from batching.requests import queued
 from inferd.batching.batch import Batch
 from inferd.errors import BackendError
+from inferd.types.datatype import FP32
+from inferd.types.tensor import LeftOut, TensorSpec, left_out
 
 
 def batch_of(*rows: int) -> Batch:
@@ -34,6 +36,16 @@ def test_merge_of_bytes_keeps_every_element() -> None:
     batch.items[0].arrays = [np.array([[b"", b"\x00"]], object)]
     batch.items[1].arrays = [np.array([[b"long" * 9, b"x"]], object)]
     assert batch.merge()[0].tolist() == [[b"", b"\x00"], [b"long" * 9, b"x"]]
+
+
+def test_inputs_that_all_requests_left_out_are_left_out_of_the_batch() -> None:
+    batch = batch_of(1, 1)
+    for item in batch.items:
+        item.arrays = [*item.arrays, left_out(TensorSpec("z", FP32, (-1, 2)))]
+    merged, absent = batch.merge()
+    assert merged.shape == (2, 2)
+    assert isinstance(absent, LeftOut)
+    assert not isinstance(merged, LeftOut)
 
 
 def test_a_request_alone_is_not_copied() -> None:

@@ -86,8 +86,8 @@ def test_such_a_field_is_named_wherever_it_stands() -> None:
 
 def test_only_such_fields_are_taken_out() -> None:
     document: dict[str, Any] = {
-        "max_batch_size": 0, "batch_input": [], "instance_group": [{"count": 1}],
-        "input": [{"dims": [], "format": "", "allow_ragged_batch": False}], "name": "",
+        "max_batch_size": 0, "response_cache": {}, "instance_group": [{"count": 1}],
+        "input": [{"dims": [], "format": ""}], "name": "",
     }  # fmt: skip
     before = repr(document)
     assert without_defaults(document, file=FILE) == {
@@ -129,7 +129,7 @@ def test_every_field_can_be_written_in_camel_case_with_numbers_as_text() -> None
             "name": "m",
             "maxBatchSize": "8",
             "defaultModelFilename": "a.onnx",
-            "input": [{**tensor, "format": "FORMAT_NHWC"}],
+            "input": [{**tensor, "format": "FORMAT_NHWC", "dims": ["-1", "4", "3"]}],
             "output": [{**tensor, "labelFilename": "l.txt"}],
             "instanceGroup": [{"kind": "KIND_CPU", "count": "2"}],
             "versionPolicy": {"specific": {"versions": ["1", "3"]}},
@@ -142,7 +142,7 @@ def test_every_field_can_be_written_in_camel_case_with_numbers_as_text() -> None
         strict=False,
     )
     assert (config.max_batch_size, config.default_model_filename) == (8, "a.onnx")
-    assert (config.input[0].dims, config.input[0].format) == ((-1, 4), "FORMAT_NHWC")
+    assert (config.input[0].dims, config.input[0].format) == ((-1, 4, 3), "FORMAT_NHWC")
     assert config.output[0].label_filename == "l.txt"
     assert config.instance_count == 2
     assert config.version_policy.specific is not None

@@ -107,6 +107,12 @@ def test_among_others_a_file_that_is_no_model_is_told_and_they_are_served(tmp_pa
         ("xgboost.json", "", "xgboost"),
         ("model.txt", "backend: lightgbm", "lightgbm"),
         ("best.cbm", "default_model_filename: best.cbm", "catboost"),
+        ("net.pt", "default_model_filename: net.pt", "torch"),
+        ("net.json", "default_model_filename: net.json", "xgboost"),
+        ("net.skops", "default_model_filename: net.skops", "sklearn"),
+        ("net.tflite", "default_model_filename: net.tflite", "tensorflow"),
+        ("net", "{backend: onnxruntime, default_model_filename: net}", "onnxruntime"),
+        ("net", "{platform: pytorch_libtorch, default_model_filename: net}", "torch"),
         ("model.onnx", "backend: openvino", "openvino"),
         ("model.pt", "platform: pytorch_libtorch", "torch"),
         ("model.pt2", "backend: pytorch", "torch"),
@@ -225,3 +231,36 @@ def test_a_name_without_one_model_is_refused(form: str, tmp_path: Path) -> None:
     written(tmp_path / "b.cbm", b"CBM1")
     with pytest.raises(ConfigError, match=r"expected name=path|a name is for one model"):
         scan([Path(form.format(tmp_path))])
+
+
+@pytest.mark.parametrize("kind", ["tensorflow", "mlflow", "LlamaForCausalLM", "BertModel"])
+def test_a_folder_may_be_named_as_a_versions_model(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1" / "net.saved"
+    folder.mkdir(parents=True)
+    FOLDERS[kind](folder)
+    (tmp_path / "m" / "config.yaml").write_text("default_model_filename: net.saved")
+    (source,) = scan([tmp_path]).values()
+    assert (source.error, source.versions[1].path) == ("", folder)
+    assert source.backend in ("tensorflow", "mlflow", "llm", "transformers")
+
+
+def test_a_language_model_is_its_folder_whichever_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    FOLDERS["LlamaForCausalLM"](folder)
+    config = "{backend: llm, default_model_filename: model.safetensors}"
+    (tmp_path / "m" / "config.yaml").write_text(config)
+    (source,) = scan([tmp_path]).values()
+    assert (source.error, source.versions[1].path) == ("", folder)
+
+
+@pytest.mark.parametrize(("named", "told"), [("missing.onnx", True), ("other.onnx", True),
+                                             ("config.json", False)])  # fmt: skip
+def test_a_folder_that_is_a_model_is_not_asked_for_another(
+    named: str, told: bool, tmp_path: Path
+) -> None:
+    FOLDERS["BertModel"](tmp_path)
+    (tmp_path / "other.onnx").write_bytes(b"x")
+    (tmp_path / "config.yaml").write_text(f"default_model_filename: {named}")
+    (source,) = scan([tmp_path]).values()
+    assert ("default_model_filename" in source.error) is told

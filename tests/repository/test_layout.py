@@ -495,3 +495,12 @@ def test_a_language_model_that_changes_looks_different(name: str, tmp_path: Path
     assert only(folder).versions[1] == before
     (folder / name).write_text("seed: 1" if name == "tokenizer.json" else "engine: {seed: 1}")
     assert only(folder).versions[1].fingerprint != before.fingerprint
+
+
+def test_what_a_model_is_warmed_up_with_belongs_to_it(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x", 1, "model_warmup: [{inputs: {}}]")
+    before = only(tmp_path).versions[1].fingerprint
+    (folder / "warmup").mkdir()
+    (folder / "warmup" / "row").write_bytes(b"1")
+    assert only(tmp_path).versions[1].fingerprint != before
+    assert only(tmp_path).folder == folder

@@ -41,6 +41,22 @@ async def test_a_model_that_is_loaded_answers_and_is_ready(tmp_path: Path) -> No
         assert [m.version for m in managed.manager.served_models()] == [1]
 
 
+def test_a_field_that_changes_nothing_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "m", add(1), 1, "cc_model_filenames: {'7.5': model.plan}\n")
+    _load_once(tmp_path)
+    (record,) = [r for r in caplog.records if "changes nothing here" in r.message]
+    assert (record.levelname, record.__dict__["field"]) == ("WARNING", "cc_model_filenames")
+    assert "default_model_filename" in record.__dict__["why"]
+
+
+@on_loop
+async def _load_once(folder: Path) -> None:
+    async with Managed(folder) as managed:
+        await managed.manager.load("m")
+
+
 @on_loop
 async def test_the_highest_version_answers_who_names_none(tmp_path: Path) -> None:
     for version in (2, 10, 9):

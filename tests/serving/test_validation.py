@@ -77,6 +77,14 @@ def test_rows_do_not_keep_requests_apart() -> None:
     assert key_of(TWO, *one) == key_of(TWO, *other)
 
 
+def test_ragged_inputs_do_not_keep_requests_apart() -> None:
+    specs = spec(0, -1, -1), spec(1, -1, -1)
+    check = RequestValidator("m", specs, (), 8, ragged={0})
+    one = key_of(check, tensor(0, 1, 3), tensor(1, 1, 4))
+    assert one == key_of(check, tensor(0, 2, 9), tensor(1, 2, 4))
+    assert one != key_of(check, tensor(0, 1, 3), tensor(1, 1, 5))
+
+
 def test_free_dimensions_keep_requests_apart() -> None:
     keys = {key_of(TWO, tensor(0), tensor(1, 1, size)) for size in (1, 2, 3)}
     assert len(keys) == 3

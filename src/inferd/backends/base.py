@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from inferd.batching.layout import BatchLayout
 from inferd.config.model import ModelConfig
 from inferd.observability.generation_statistics import EngineGauges
 from inferd.types.generation import GenerationDelta, GenerationRequest, SamplingParams
@@ -41,6 +42,9 @@ class ModelDescription:
     """Whether a run may do more than compute: then it is not warmed up with made-up rows."""
     max_queue_delay_microseconds: int = 0
     """How long its author would have a batch wait; what the configuration says goes before it."""
+    layout: BatchLayout | None = None
+    """What becomes of requests on the way to an instance, where that is more than joining rows; an
+    instance is given what it makes of them, not what `inputs` says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from inferd.backends.base import ModelDescription
+from inferd.batching.layout import MAKERS
 from inferd.config.backend_config import DEFAULT_MAX_BATCH_SIZE as PARAMETER
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
 from inferd.errors import BackendError, ConfigError, InferdError
@@ -43,8 +44,9 @@ def complete(
     """
     if config.max_batch_size is None and max_batch_size:
         max_batch_size = int(config.parameter(PARAMETER, str(max_batch_size)))
+    scattered = {name for entry in config.batch_output for name in entry.target_name}
     if max_batch_size:
-        for spec in (*inputs, *outputs):
+        for spec in (*inputs, *(spec for spec in outputs if spec.name not in scattered)):
             if not spec.shape or (
                 spec.shape[0] != -1 and (spec.shape[0], max_batch_size) != (1, 1)
             ):
@@ -54,27 +56,29 @@ def complete(
                     field="max_batch_size",
                 )
     batched = max_batch_size > 0
+    notes = [*notes, *_needed_anyway(config.input, inputs)]
     return ModelDescription(
         platform=platform,
         backend=backend,
         max_batch_size=max_batch_size,
-        inputs=_join("input", config.input, inputs, batched),
-        outputs=_join("output", config.output, outputs, batched),
+        inputs=_join(config, "input", inputs, batched),
+        outputs=_join(config, "output", outputs, batched),
         notes=tuple(notes),
         steady=steady,
     )
 
 
 def _join(
-    field: str,
-    configured: Sequence[ModelInput] | Sequence[ModelOutput],
-    reported: Sequence[TensorSpec],
-    batched: bool,
+    config: ModelConfig, field: str, reported: Sequence[TensorSpec], batched: bool
 ) -> tuple[TensorSpec, ...]:
     """The model's tensors with the configuration's narrower shapes, in the configuration's order.
 
-    Inputs must all be configured or none; an output that is not configured is not offered.
+    Inputs must all be configured or none; an output that is not configured is not offered. The
+    shape of one that is cut by the shapes of a batch is nobody's to say.
     """
+    configured = config.input if field == "input" else config.output
+    made = {name: entry.kind for entry in config.batch_input for name in entry.target_name}
+    cut = {name for entry in config.batch_output for name in entry.target_name}
     reported = [replace(s, shape=(-1, *s.shape[1:]) if batched else s.shape) for s in reported]
     if not configured:
         return tuple(reported)
@@ -82,27 +86,61 @@ def _join(
     joined = []
     for entry in configured:
         spec = by_name.pop(entry.name, None)
+        kind = made.get(entry.name, "") if field == "input" else ""
         if spec is None:
             names = ", ".join(s.name for s in reported)
-            raise ConfigError(f"the model has no '{entry.name}'; it has: {names}", field=field)
+            raise ConfigError(
+                f"the model has no '{entry.name}'; it has: {names}",
+                field="batch_input.target_name" if kind else field,
+            )
         if CONFIG_DATATYPES[entry.data_type] is not spec.datatype:
             raise ConfigError(
                 f"'{entry.name}' is {entry.data_type}, but the model has "
                 f"{spec.datatype.config_name}",
-                field=f"{field}.data_type",
+                field="batch_input.data_type" if kind else f"{field}.data_type",
             )
         shape = (-1, *entry.dims) if batched else tuple(entry.dims)
+        if field == "output" and entry.name in cut:
+            shape = spec.shape
         if not _narrows(shape, spec.shape):
-            raise ConfigError(
-                f"'{entry.name}' has dims {list(entry.dims)}, but the model has shape "
-                f"{list(spec.shape)}" + (" (the first is the batch)" if batched else ""),
-                field=f"{field}.dims",
-            )
+            raise _other_shape(field, entry, kind, shape, spec.shape, batched)
         joined.append(replace(spec, shape=shape))
     missing = [name for name, spec in by_name.items() if not spec.optional]
     if field == "input" and missing:
         raise ConfigError(f"the model also needs {', '.join(missing)}", field=field)
     return tuple(joined)
+
+
+def _other_shape(
+    field: str, entry: ModelInput | ModelOutput, kind: str, shape: tuple[int, ...],
+    reported: tuple[int, ...], batched: bool,
+) -> ConfigError:  # fmt: skip
+    """The model has another shape than the configuration says, or would have it have; `kind` is how
+    an input is made of a batch, if it is."""
+    field, said = f"{field}.dims", f"has dims {list(entry.dims)}"
+    batch = " (the first is the batch)" if batched else ""
+    if kind:
+        field, said, batch = "batch_input.kind", f"is made with shape {list(shape)} ({kind})", ""
+    elif isinstance(entry, ModelInput) and entry.allow_ragged_batch:
+        field, batch = "input.allow_ragged_batch", ""
+        said = "comes in one dimension, [-1], where requests of different shapes share a batch"
+    elif entry.reshape is not None:
+        field = field.replace("dims", "reshape")
+        said = f"has shape {list(shape)} by its reshape"
+    return ConfigError(
+        f"'{entry.name}' {said}, but the model has shape {list(reported)}{batch}", field=field
+    )
+
+
+def _needed_anyway(configured: Sequence[ModelInput], reported: Sequence[TensorSpec]) -> list[str]:
+    """Notes of inputs that only the configuration thinks one can do without."""
+    needed = {spec.name for spec in reported if not spec.optional}
+    return [
+        f"input.optional of '{entry.name}': the model needs it, so a request that leaves it out is "
+        "refused"
+        for entry in configured
+        if entry.optional and entry.name in needed
+    ]
 
 
 def _narrows(shape: tuple[int, ...], reported: tuple[int, ...]) -> bool:
@@ -139,18 +177,23 @@ def probe_batching(
 
 
 def observed_shapes(
-    shapes_of: Callable[[list[Array]], list[tuple[int, ...]]], inputs: Sequence[TensorSpec]
-) -> list[tuple[int, ...]]:
+    shapes_of: Callable[[list[Array]], list[tuple[int, ...]]], inputs: Sequence[TensorSpec],
+    config: ModelConfig | None = None,
+) -> list[tuple[int, ...]]:  # fmt: skip
     """Shapes of what a model returns, where nothing says them: it is run with made-up inputs, and
     again with more rows and with larger free dimensions, and what changes is free (-1).
 
-    `shapes_of` runs the model; what it raises is raised. Raises BackendError where the number of
-    outputs or of dimensions changes, too.
+    `config`, in the model's own shapes, says which inputs are of a batch as a whole, and have to
+    fit together. `shapes_of` runs the model; what it raises is raised. Raises BackendError where
+    the number of outputs or of dimensions changes, too.
     """
-    found = shapes_of(_made_up_inputs(inputs, 2, PROBE_DIM))
+    config = config or ModelConfig()
+    found = shapes_of(_made_up_inputs(config, inputs, 2, PROBE_DIM))
+    ragged = any(entry.allow_ragged_batch for entry in config.input)
     for rows, size in ((3, PROBE_DIM), (2, PROBE_DIM + 1)):
-        if any(-1 in (spec.shape[:1] if rows == 3 else spec.shape[1:]) for spec in inputs):
-            again = shapes_of(_made_up_inputs(inputs, rows, size))
+        free = [spec.shape[:1] if rows == 3 else spec.shape[1:] for spec in inputs]
+        if ragged or any(-1 in sizes for sizes in free):
+            again = shapes_of(_made_up_inputs(config, inputs, rows, size))
             if [len(shape) for shape in again] != [len(shape) for shape in found]:
                 raise BackendError("the number of dimensions of an output changes with its inputs")
             found = [
@@ -160,14 +203,28 @@ def observed_shapes(
     return found
 
 
-def _made_up_inputs(inputs: Sequence[TensorSpec], rows: int, size: int) -> list[Array]:
+def _made_up_inputs(
+    config: ModelConfig, inputs: Sequence[TensorSpec], rows: int, size: int
+) -> list[Array]:
+    """Inputs of `rows` requests of one row, joined as the model takes them."""
     rng = np.random.default_rng(0)
-    shapes = [
-        tuple(dim if dim >= 0 else size if place else rows for place, dim in enumerate(spec.shape))
+    shapes = {
+        spec.name: tuple(
+            dim if dim >= 0 else size if place else rows for place, dim in enumerate(spec.shape)
+        )
         for spec in inputs
-    ]
-    pairs = zip(inputs, shapes, strict=True)
-    return [made_up(spec.datatype, shape, rng, 0) for spec, shape in pairs]
+    }
+    items = {name: (1, *shape[1:]) for name, shape in shapes.items()}
+    for entry in config.input:
+        if entry.allow_ragged_batch and entry.reshape is not None:
+            items[entry.name] = (1, *(size if dim < 0 else dim for dim in entry.reshape.shape))
+            shapes[entry.name] = (rows * math.prod(items[entry.name]),)
+    arrays = {s.name: made_up(s.datatype, shapes[s.name], rng, 0) for s in inputs}
+    for made in config.batch_input:
+        of_requests = [items[made.source_input[0]]] * rows
+        for name in made.target_name:
+            arrays[name] = MAKERS[made.kind](of_requests, arrays[name].dtype)
+    return [arrays[spec.name] for spec in inputs]
 
 
 def _sample(spec: TensorSpec, rng: np.random.Generator, row: int) -> Array:

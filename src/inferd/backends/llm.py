@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inferd.backends.base import ModelDescription
+from inferd.backends.shaping import refuse_layout
 from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig
 from inferd.config.strict import decode_struct
@@ -53,6 +54,7 @@ class EngineModel:
         loop: asyncio.AbstractEventLoop, progress: Progress | None = None,
         start: StartEngine = start_engine,
     ) -> None:  # fmt: skip
+        refuse_layout(config, "a language model takes texts, not tensors")
         self._folder = folder
         self._config = engine_config(config, options)
         self._loop = loop

@@ -136,6 +136,10 @@ def _no_trial(config: ModelConfig) -> str:
         return "OpenVINO is not installed"
     if any(group.on_gpu for group in config.instance_group):
         return "a GPU is asked for"
+    if config.batch_input or any(entry.allow_ragged_batch for entry in config.input):
+        return "rows of ragged batches cannot be made up"
+    if any(entry.optional for entry in config.input):
+        return "it has inputs that may be left out"
     for name in _TUNING:
         if name in config.parameters:
             return f"parameters.{name} is its own"

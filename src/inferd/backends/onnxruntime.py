@@ -5,6 +5,7 @@ OrtValues and read back from their memory.
 """
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from inferd.backends.completion import complete, probe_batching
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, ConfigError, InferdError, InvalidRequest, Unsupported
 from inferd.types.datatype import BF16, BYTES, DATATYPES, DataType
-from inferd.types.tensor import Array, TensorSpec
+from inferd.types.tensor import Array, LeftOut, TensorSpec
 
 _ONNX_TYPES: dict[str, DataType] = {
     f"tensor({onnx_name})": DATATYPES[name]
@@ -50,9 +51,10 @@ class OnnxInstance:
         self._has_strings = BYTES in types
         self._has_bf16 = BF16 in types
         self._input_types = [spec.datatype for spec in inputs]
+        self._has_defaults = any(spec.optional for spec in inputs)
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        """Run one batch; see ModelInstance."""
+        """Run one batch; see ModelInstance. What was left out has a value in the model."""
         if self._has_strings:
             inputs = [
                 _decode_strings(name, array) if kind is BYTES else array
@@ -64,6 +66,8 @@ class OnnxInstance:
             if self._has_bf16:
                 return self._run_ort_values(inputs)
             feed = dict(zip(self._input_names, inputs, strict=True))
+            if self._has_defaults:
+                feed = {n: array for n, array in feed.items() if not isinstance(array, LeftOut)}
             outputs: list[Array] = self._session.run(self._output_names, feed)
         except InferdError:
             raise
@@ -79,6 +83,8 @@ class OnnxInstance:
     def _run_ort_values(self, inputs: list[Array]) -> list[Array]:
         feed = {}
         for name, kind, array in zip(self._input_names, self._input_types, inputs, strict=True):
+            if isinstance(array, LeftOut):
+                continue
             array = np.ascontiguousarray(array)
             if kind is BF16:
                 value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
@@ -109,6 +115,7 @@ class OnnxModel:
         self._lanes_off = "intra_op_thread_count" in config.parameters or on_gpu
         first = self._open_session()
         inputs = [_spec(argument) for argument in first.get_inputs()]
+        inputs += _with_defaults(config, first)
         outputs = [_spec(argument) for argument in first.get_outputs()]
         if {BF16, BYTES} <= {spec.datatype for spec in (*inputs, *outputs)}:
             raise Unsupported("a model with both BF16 and string tensors is not supported: ONNX "
@@ -244,6 +251,17 @@ def _spec(argument: Any) -> TensorSpec:
                           "datatype in the Open Inference Protocol")  # fmt: skip
     shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in argument.shape)
     return TensorSpec(argument.name, datatype, shape)
+
+
+def _with_defaults(config: ModelConfig, session: ort.InferenceSession) -> list[TensorSpec]:
+    """Inputs that have a value in the model, where the configuration names them; to clients the
+    rest are no inputs."""
+    optional = {entry.name: entry.optional for entry in config.input}
+    return [
+        replace(_spec(argument), optional=optional[argument.name])
+        for argument in session.get_overridable_initializers()
+        if argument.name in optional
+    ]
 
 
 def _decode_strings(name: str, array: Array) -> Array:

@@ -10,7 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from inferd.backends.base import Backend, LanguageModel
+from inferd.backends.base import Backend, LanguageModel, Model, OpenOptions
+from inferd.backends.shaping import LaidOutModel, has_layout, own_config
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError
 
@@ -58,6 +59,19 @@ def create_backend(name: str) -> Backend:
             raise ConfigError(f"unknown backend '{name}'; known are: {known}", field="backend")
     make: Callable[[], Backend] = _imported(name, target)
     return make()
+
+
+def open_model(name: str, path: Path, config: ModelConfig, options: OpenOptions) -> Model:
+    """A model of a backend, with the tensors that its clients know; see Backend.open."""
+    backend = create_backend(name)
+    if not has_layout(config):
+        return backend.open(path, config, options)
+    model = backend.open(path, own_config(config), options)
+    try:
+        return LaidOutModel(model, config)
+    except BaseException:
+        model.close()
+        raise
 
 
 def open_language_model(

@@ -152,7 +152,9 @@ class TorchModel:
             fed, names = self._fed(inputs), [spec.name for spec in inputs]
             runner = TorchInstance(program, self._devices[0], fed, [], self._options.threads)
             try:
-                outputs = _renamed(config.output, program.outputs or _observed(runner, inputs))
+                outputs = _renamed(
+                    config.output, program.outputs or _observed(runner, inputs, config)
+                )
             except InferdError as error:
                 if last:
                     _contradicts(config, program, self._arguments, error)
@@ -296,7 +298,9 @@ def _contradicts(
             ) from error
 
 
-def _observed(runner: TorchInstance, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+def _observed(
+    runner: TorchInstance, inputs: Sequence[TensorSpec], config: ModelConfig
+) -> list[TensorSpec]:
     """What the program returns, found out by running it."""
     last: Named = []
 
@@ -304,7 +308,7 @@ def _observed(runner: TorchInstance, inputs: Sequence[TensorSpec]) -> list[Tenso
         last[:] = runner.results(arrays)
         return [tuple(tensor.shape) for _, tensor in last]
 
-    shapes = observed_shapes(shapes_of, inputs)
+    shapes = observed_shapes(shapes_of, inputs, config)
     return [
         TensorSpec(name, datatype_of(name, tensor.dtype), shape)
         for (name, tensor), shape in zip(last, shapes, strict=True)

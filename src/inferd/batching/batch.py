@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from inferd.batching.layout import BatchLayout
 from inferd.batching.queue import DONE, QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.types.inference import Parameters
@@ -46,6 +47,14 @@ class Batch:
         """Whether anybody waits for it."""
         return any(item.stage is not DONE for item in self.items)
 
+    def like(self, items: list[QueuedRequest]) -> "Batch":
+        """A batch of other requests of the same model."""
+        return Batch(items, sum([item.rows for item in items]))
+
+    def columns(self) -> list[Sequence[Array]]:
+        """Each of the model's inputs, as the parts that make it up along the first dimension."""
+        return list(zip(*[item.arrays for item in self.items], strict=True))
+
     def merge(self) -> list[Array]:
         """The inputs of all requests, joined along the first dimension, in the model's order."""
         items = self.items
@@ -78,7 +87,7 @@ class Batch:
 
     def singles(self) -> "list[Batch]":
         """Each request by itself, to be run with nothing beside it."""
-        alone = [Batch([item], item.rows) for item in self.items]
+        alone = [self.like([item]) for item in self.items]
         for batch in alone:
             batch.secluded = True
         return alone
@@ -86,5 +95,31 @@ class Batch:
     def halves(self) -> "list[Batch]":
         """Two smaller batches; only for a batch of two requests or more."""
         middle = len(self.items) // 2
-        first, second = self.items[:middle], self.items[middle:]
-        return [Batch(part, sum(item.rows for item in part)) for part in (first, second)]
+        return [self.like(self.items[:middle]), self.like(self.items[middle:])]
+
+
+class LaidOutBatch(Batch):
+    """A batch of a model that has a layout."""
+
+    __slots__ = ("_layout",)
+
+    def __init__(self, layout: BatchLayout, items: list[QueuedRequest], rows: int) -> None:
+        super().__init__(items, rows)
+        self._layout = layout
+
+    def like(self, items: list[QueuedRequest]) -> Batch:
+        """See Batch."""
+        return LaidOutBatch(self._layout, items, sum([item.rows for item in items]))
+
+    def columns(self) -> list[Sequence[Array]]:
+        """See Batch."""
+        return self._layout.columns([item.arrays for item in self.items])
+
+    def merge(self) -> list[Array]:
+        """What the model is given, in its own order; see BatchLayout."""
+        return self._layout.merge([item.arrays for item in self.items])
+
+    def split(self, outputs: list[Array]) -> list[list[Array]]:
+        """The outputs of each request; see BatchLayout. Raises BackendError."""
+        requests = [item.arrays for item in self.items]
+        return self._layout.split(outputs, requests, [item.rows for item in self.items])

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from inferd.batching.batch import Batch, StreamPart
+from inferd.batching.batch import Batch, LaidOutBatch, StreamPart
+from inferd.batching.layout import BatchLayout
 from inferd.batching.levels import LevelledGroup, LevelledQueue, Levels
 from inferd.batching.policy import BatchPolicy, CloseReason, Wait
 from inferd.batching.queue import (
@@ -105,6 +106,7 @@ class DynamicBatcher:
         name: str,
         version: str,
         levels: Levels | None = None,
+        layout: BatchLayout | None = None,
     ) -> None:
         self.policy = policy
         self.options = options
@@ -130,12 +132,16 @@ class DynamicBatcher:
         self._retries: deque[Batch] = deque()
         self._order: deque[QueuedRequest] | None = deque() if options.preserve_ordering else None
         self._idle: asyncio.Event | None = None
-        self._may_skip_queue = (
+        self._batch = Batch if layout is None else partial(LaidOutBatch, layout)
+        self.takes_riders = (
             policy.max_batch_size > 0
             and not policy.explicit
             and not options.default_timeout_us
             and not options.preserve_ordering
+            and (layout is None or layout.by_rows)
         )
+        """Whether requests that came together may wait as one."""
+        self._may_skip_queue = self.takes_riders and layout is None
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -203,11 +209,6 @@ class DynamicBatcher:
         )
         statistics.succeeded([arrival_ns] * rows, start_ns, end_ns)
         return result.outputs
-
-    @property
-    def takes_riders(self) -> bool:
-        """Whether requests that came together may wait as one."""
-        return self._may_skip_queue
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. The caller has stopped adding."""
@@ -326,7 +327,7 @@ class DynamicBatcher:
             )
             if not isinstance(decision, Wait):
                 items = self.queue.take(key, decision.count)
-                return Batch(items, sum([item.rows for item in items])), decision.reason
+                return self._batch(items, sum([item.rows for item in items])), decision.reason
             until_ns = min(until_ns or decision.until_ns, decision.until_ns)
         delay_s = max(0.0, (until_ns - now_ns) / 1e9)
         self._delay_timer = self._loop.call_later(delay_s, self._dispatch)
@@ -415,7 +416,7 @@ class DynamicBatcher:
             if item.stage is not DONE:
                 self._end(item, error, "BACKEND")
         items = [item for index, item in enumerate(batch.items) if index not in errors]
-        rest = Batch(items, sum([item.rows for item in items]))
+        rest = batch.like(items)
         rest.start_ns = batch.start_ns
         return rest
 
@@ -425,9 +426,9 @@ class DynamicBatcher:
         if again:
             # Riders are told, and come again each by itself.
             alone = [item for item in waiting if item.riders == 1 and not item.parts]
-            self._retries.extend(Batch(alone, 0).singles())
+            self._retries.extend(batch.like(alone).singles())
             waiting = [item for item in waiting if item.riders > 1 or item.parts]
-            batch = Batch(waiting[:1], 0)
+            batch = batch.like(waiting[:1])
         if len(batch.items) > 1 and waiting:
             self._retries.extend(batch.halves())
             return

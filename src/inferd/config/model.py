@@ -31,8 +31,7 @@ Isolation = Literal["auto", "thread", "process"]
 NOT_YET = frozenset(
     {
         "sequence_batching", "ensemble_scheduling", "scheduling_choice", "response_cache",
-        "model_transaction_policy", "batch_input", "batch_output",
-        "is_shape_tensor", "allow_ragged_batch", "reshape", "is_non_linear_format_io", "optional",
+        "model_transaction_policy",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
@@ -69,8 +68,11 @@ class ModelTensorReshape(Message, frozen=True):
 class ModelInput(Message, frozen=True):
     """An input; `dims` leave the batch dimension out when `max_batch_size` is 1 or more.
 
+    With `reshape` the model has another shape than clients send; free dims are matched in order.
     With `allow_ragged_batch` requests of different shapes share a batch: their elements come to the
-    model behind one another, in one dimension.
+    model behind one another, in one dimension. Requests may leave an `optional` one out, where the
+    model can do without; those that do share no batch with the rest. `format` is told to clients.
+    What is TensorRT's alone has to be false.
     """
 
     name: Name
@@ -85,7 +87,8 @@ class ModelInput(Message, frozen=True):
 
 
 class ModelOutput(Message, frozen=True):
-    """An output; `label_filename` (beside the config file) names classes, one a line."""
+    """An output; `label_filename` (beside the config file) names classes, one a line. With
+    `reshape` the model gives another shape than clients get."""
 
     name: Name
     data_type: TypeName
@@ -122,7 +125,7 @@ class ModelVersionPolicy(Message, frozen=True):
 
 class WarmupInput(Message, frozen=True):
     """Data for one input of a warm-up request; `dims` leave the batch dimension out. The bytes of
-    `input_data_file` are in the model's folder `warmup`."""
+    `input_data_file`, one row's, are in the model's folder `warmup`."""
 
     data_type: TypeName
     dims: tuple[Annotated[int, Meta(ge=0)], ...]
@@ -132,7 +135,8 @@ class WarmupInput(Message, frozen=True):
 
 
 class ModelWarmup(Message, frozen=True):
-    """Requests that are run before the model is ready; batch_size 0 is a model without batching."""
+    """A batch of `batch_size` equal requests, 0 is 1, that every instance runs `count` times before
+    the model is ready."""
 
     name: str = ""
     batch_size: Count = 1

@@ -10,6 +10,7 @@ from inferd.config.model import ModelConfig, in_field_names, without_defaults
 from inferd.config.pbtxt import SUFFIX, read_pbtxt
 from inferd.config.scheduling import ModelDynamicBatching, check_batching, check_instances
 from inferd.config.strict import decode_struct, read_document
+from inferd.config.tensors import check_tensors
 from inferd.errors import ConfigError
 
 CONFIG_NAMES = ("config.yaml", "config.yml", "config.json", "config.pbtxt")
@@ -57,6 +58,7 @@ def decode_model_config(document: object, *, file: str, strict: bool = True) -> 
         document = in_field_names(document)
     document = without_defaults(document, file=file)
     config = decode_struct(document, ModelConfig, file=file, strict=strict)
+    check_tensors(config, file=file)
     decode_struct(config.engine, EngineConfig, file=file, field="engine", strict=strict)
     check_batching(config.dynamic_batching or ModelDynamicBatching(), file=file)
     check_instances(config.instance_group, file=file)

@@ -61,6 +61,13 @@ def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "")
         if backend != kind.backend:
             what = "a language model" if kind.backend == LLM else "this folder"
             raise ConfigError(f"{what} needs '{kind.backend}'", field="backend")
+        named = config.default_model_filename
+        if named and (recognise(folder / named) or not (folder / named).exists()):
+            raise ConfigError(
+                f"'{named}' is not what {backend} loads, which is this folder as a whole; take it "
+                "out, or put the file into a folder called 1",
+                field="default_model_filename",
+            )
         labels = read_labels(folder, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
@@ -69,7 +76,7 @@ def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "")
     missing = ""
     if backend == LLM and not any(file.suffix == ".safetensors" for file in files):
         missing = "config.json names a language model, but there are no *.safetensors files"
-    return ModelSource(name, config, backend, {1: version}, labels, missing)
+    return ModelSource(name, config, backend, {1: version}, labels, missing, folder)
 
 
 def versioned_source(folder: Path, config_name: str = "") -> ModelSource:
@@ -96,6 +103,7 @@ def described_source(
     beside = [
         *config_files,
         *[folder / o.label_filename for o in config.output if o.label_filename],
+        *(_files_below(folder / "warmup") if config.model_warmup else ()),
     ]
     versions = {}
     for number, directory in sorted(versions_in(folder).items()):
@@ -106,7 +114,7 @@ def described_source(
         files = [*beside, *_version_files(directory, backend)]
         versions[number] = VersionSource(path, fingerprint(files))
     missing = "" if versions else "no version of the model in its folder (looked for 1/, 2/, ...)"
-    return ModelSource(name, config, backend, versions, labels, missing, sent)
+    return ModelSource(name, config, backend, versions, labels, missing, folder, sent)
 
 
 def versions_in(folder: Path) -> dict[int, Path]:
@@ -221,6 +229,8 @@ def _model_in(directory: Path, config: ModelConfig, backend: str) -> Path:
     if filename:
         if Path(filename).name != filename or filename == "..":
             raise ConfigError(f"'{filename}' is not a plain name", field="default_model_filename")
+        if backend == LLM and (directory / filename).is_file():
+            return directory  # a language model is its folder, whichever of its files is named
         return directory / filename
     usual = filenames(backend)
     if not usual and not is_folder_backend(backend):

@@ -27,7 +27,8 @@ class VersionSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model on disk. `error` says why it cannot be served; then `versions` may be empty."""
+    """A model on disk. `error` says why it cannot be served; then `versions` may be empty. `folder`
+    holds all versions, and what goes with the configuration, where the model is no lone file."""
 
     name: str
     config: ModelConfig = field(default_factory=ModelConfig)
@@ -35,6 +36,7 @@ class ModelSource:
     versions: dict[int, VersionSource] = field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
+    folder: Path | None = None
     sent: "SentFiles | None" = None
     """Where it lies, if it came with a request."""
 

@@ -21,11 +21,9 @@ from inferd.serving.mounts import Mounts
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.visits import MountedApp
 from inferd.serving.worker_pool import WorkerPool, start_all
-from inferd.types.datatype import DATATYPES
-from inferd.types.tensor import TensorSpec
 from inferd.workers.culprits import Culprits
 from inferd.workers.environment import python_of
-from inferd.workers.messages import Event, Loaded, Start, TensorLine
+from inferd.workers.messages import Event, Loaded, Start
 from inferd.workers.process import Worker
 
 _log = logging.getLogger("inferd.models")
@@ -102,6 +100,7 @@ async def _start(
     start = Start(
         spec.name, spec.backend, str(spec.path), config, spec.threads, spec.trust, place.device,
         logging.getLogger("inferd").getEffectiveLevel(),
+        str(spec.folder) if spec.folder is not None else "",
     )  # fmt: skip
     threads = {n: str(spec.threads) for n in _THREAD_VARIABLES if n not in os.environ}
     await worker.start(python, start, {"PYTHONUNBUFFERED": "1", **threads})
@@ -111,16 +110,8 @@ async def _start(
 def _description(loaded: Loaded) -> ModelDescription:
     return ModelDescription(
         platform=loaded.platform, backend=loaded.backend, max_batch_size=loaded.max_batch_size,
-        inputs=tuple(_spec(line, loaded.max_batch_size > 0) for line in loaded.inputs),
-        outputs=tuple(_spec(line, loaded.max_batch_size > 0) for line in loaded.outputs),
+        inputs=tuple(line.spec(loaded.max_batch_size > 0) for line in loaded.inputs),
+        outputs=tuple(line.spec(loaded.max_batch_size > 0) for line in loaded.outputs),
         notes=loaded.notes, steady=loaded.steady, signature=loaded.signature,
+        layout=loaded.layout,
     )  # fmt: skip
-
-
-def _spec(line: TensorLine, batched: bool) -> TensorSpec:
-    shape = line.shape
-    if shape is None:
-        shape = (-1, -1) if batched else (-1,)
-    return TensorSpec(
-        line.name, DATATYPES[line.datatype], shape, line.optional, line.labels, line.shape is None
-    )

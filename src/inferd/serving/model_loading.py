@@ -9,20 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
-
 from inferd.backends.base import Model, ModelDescription, ModelInstance, OpenOptions
-from inferd.backends.registry import create_backend
+from inferd.backends.registry import open_model
+from inferd.backends.warmup import warmup_batches, zeros
 from inferd.batching.estimate import RunTimeEstimate
-from inferd.config.model import ModelConfig, ModelWarmup, WarmupInput
+from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InferdError
 from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import ENOUGH_NS, InstancePool
 from inferd.serving.limited_runner import limited
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
-from inferd.types.datatype import BYTES, CONFIG_DATATYPES
-from inferd.types.tensor import Array, TensorSpec
+from inferd.types.tensor import Array
 
 WARMUP_ROUNDS = 3
 """How often each warm-up size is run: the first is never typical."""
@@ -51,8 +49,8 @@ def load_model(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
 def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
     start_ns = time.perf_counter_ns()
     check_content(spec.path, spec.backend)
-    backend = create_backend(spec.backend)
-    model = backend.open(spec.path, spec.config, OpenOptions(spec.threads, spec.trust))
+    options = OpenOptions(spec.threads, spec.trust)
+    model = open_model(spec.backend, spec.path, spec.config, options)
     instances: list[ModelInstance] = []
     lanes: list[ModelInstance] = []
     try:
@@ -126,11 +124,10 @@ def _lanes_gain(
     other, at a size that is worth running; True where made-up rows cannot tell."""
     if spec.config.model_warmup or description.has_effects:
         return True
-    batched = description.max_batch_size > 0
     rows, best_ns = 1, float("inf")
     try:
         while True:
-            inputs = [_zeros(s, rows, batched) for s in description.inputs]
+            inputs = _zeros(description, rows)
             runs = (_timed_run(instance, inputs, rows, estimate, clock_ns) for _ in range(2))
             wide_ns = min(runs)
             gains = wide_ns / rows <= RunTimeEstimate.GAIN * best_ns
@@ -172,10 +169,12 @@ def _warm_up(
 ) -> None:
     """Run what the configuration says (its failure fails the load), or made-up rows (it does not:
     invented values may be out of a model's range)."""
-    for warmup in spec.config.model_warmup:
-        inputs = [_warmup_array(warmup, s) for s in description.inputs]
-        for _ in range(warmup.count):
-            _timed_run(instance, inputs, warmup.batch_size or 1, estimate)
+    for batch in warmup_batches(
+        spec.config, spec.folder, description.inputs, description.max_batch_size,
+        description.layout,
+    ):  # fmt: skip
+        for _ in range(batch.count):
+            _timed_run(instance, batch.inputs, batch.rows, estimate)
     if spec.config.model_warmup or description.has_effects:
         return
     sizes = {1, description.max_batch_size or 1}
@@ -183,7 +182,7 @@ def _warm_up(
         for rows in sorted(sizes):
             if rows > 1 and rows * estimate.predict(1) > WARMUP_LIMIT_NS:
                 continue
-            inputs = [_zeros(s, rows, description.max_batch_size > 0) for s in description.inputs]
+            inputs = _zeros(description, rows)
             if sum(array.nbytes for array in inputs) > 64 << 20:
                 continue
             for _ in range(WARMUP_ROUNDS):
@@ -206,33 +205,6 @@ def _timed_run(
     return run_ns
 
 
-def _zeros(spec: TensorSpec, rows: int, batched: bool) -> Array:
-    shape = [8 if dim < 0 else dim for dim in spec.shape]
-    if batched:
-        shape[0] = rows
-    fill: object = b"" if spec.datatype is BYTES else 0
-    return np.full(shape, fill, dtype=spec.datatype.dtype)
-
-
-def _warmup_array(warmup: ModelWarmup, spec: TensorSpec) -> Array:
-    field = f"model_warmup.inputs.{spec.name}"
-    data = warmup.inputs.get(spec.name)
-    if data is None:
-        raise ConfigError("the warm-up needs every input of the model", field=field)
-    if CONFIG_DATATYPES[data.data_type] is not spec.datatype:
-        raise ConfigError(
-            f"is {data.data_type}, the model expects {spec.datatype.config_name}", field=field
-        )
-    shape = (warmup.batch_size, *data.dims) if warmup.batch_size else data.dims
-    return _warmup_values(data, spec, shape)
-
-
-def _warmup_values(data: WarmupInput, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    if spec.datatype is BYTES:
-        return np.full(shape, b"", dtype=object)
-    if not data.random_data:
-        return np.zeros(shape, spec.datatype.dtype)
-    rng = np.random.default_rng(0)
-    if spec.datatype.dtype.kind == "f":
-        return rng.random(shape).astype(spec.datatype.dtype)
-    return rng.integers(0, 2, shape).astype(spec.datatype.dtype)
+def _zeros(description: ModelDescription, rows: int) -> list[Array]:
+    batched = description.max_batch_size > 0
+    return zeros(description.inputs, rows, batched, description.layout)

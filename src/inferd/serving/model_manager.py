@@ -299,7 +299,7 @@ class ModelManager:
         spec = LoadSpec(
             name, version, source.versions[version].path, source.backend, config,
             intra_op_threads(self._cores, source.config.active_count), source.labels,
-            self._trust, source.sent,
+            self._trust, source.folder, source.sent,
         )  # fmt: skip
         try:
             served = await self._load_limited(spec)
@@ -433,7 +433,7 @@ def _warn_of_unused_fields(name: str, config: ModelConfig, backend: str) -> None
 def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
     if config.name and config.name != source.name:
         raise ConfigError(f"is '{config.name}', the model is '{source.name}'", field="name")
-    return ModelSource(source.name, config, source.backend, source.versions, source.labels)
+    return replace(source, config=config, error="")
 
 
 def _check_instances(spec: LoadSpec) -> None:

@@ -57,6 +57,8 @@ class LoadSpec:
     labels: dict[str, tuple[str, ...]]
     trust: bool = False
     """Whether the model may run code when it is read; the server's word, never a repository's."""
+    folder: Path | None = None
+    """The model's own folder, of all versions, where it has one."""
     sent: SentFiles | None = None
     """Where the model lies, if it came with a request."""
     limits: Limits | None = None
@@ -141,8 +143,9 @@ class ServedModel:
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._refuses = loaded.culprits is not None or loaded.passive
+        ragged = description.layout.ragged if description.layout else frozenset[int]()
         self._validator = RequestValidator(
-            spec.name, description.inputs, description.outputs, description.max_batch_size
+            spec.name, description.inputs, description.outputs, description.max_batch_size, ragged
         )
         self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
         self._explain_inputs: tuple[TensorSpec, ...] = ()
@@ -350,6 +353,7 @@ def _batcher(
         served.name,
         str(served.version),
         levels,
+        served.description.layout,
     )
 
 

@@ -4,7 +4,7 @@ Pure. Its result is what the batcher needs: arrays in the model's order, rows, a
 equal for requests that may share a batch.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from inferd.errors import InvalidRequest
 from inferd.types.inference import InferenceRequest, Parameters, RequestedOutput
@@ -12,11 +12,12 @@ from inferd.types.tensor import Array, LeftOut, Tensor, TensorSpec, left_out
 
 
 class RequestValidator:
-    """Checks requests for one model version, or for one of its methods."""
+    """Checks requests for one model version, or for one of its methods; inputs at the places
+    `ragged` may have different shapes within a batch."""
 
     def __init__(
         self, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...],
-        max_batch_size: int,
+        max_batch_size: int, ragged: Collection[int] = (),
     ) -> None:  # fmt: skip
         self._name = name
         self._max_batch_size = max_batch_size
@@ -27,7 +28,9 @@ class RequestValidator:
         batched = self._max_batch_size > 0
         self._free_dims = [
             tuple(i for i, dim in enumerate(s.shape) if dim < 0 and not (batched and i == 0))
-            for s in inputs
+            if place not in ragged
+            else ()
+            for place, s in enumerate(inputs)
         ]
         self._all_fixed = not any(self._free_dims) and not any(s.optional for s in inputs)
         only_one = len(inputs) == 1 and self._all_fixed and batched

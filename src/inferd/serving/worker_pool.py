@@ -99,7 +99,8 @@ class WorkerPool:
         seat = Seat(self._starts(), self._heard, self._lost)
         self._seats.append(seat)
         loaded = await seat.start()
-        self._kinds["predict"] = [DATATYPES[line.datatype] for line in loaded.inputs]
+        made = [made.made_as for made in loaded.layout.made] if loaded.layout else []
+        self._kinds["predict"] = [*[DATATYPES[line.datatype] for line in loaded.inputs], *made]
         if loaded.explain is not None:
             self._kinds["explain"] = [DATATYPES[a.datatype] for a in loaded.explain.inputs]
         return loaded
@@ -276,8 +277,8 @@ class WorkerPool:
         job = seat.jobs[number] = Job(number, batch, done)
         try:
             slot = job.slot = seat.take_slot()
-            inputs = self._packed(seat, slot, method, items)
-        except (MemoryError, OSError) as error:
+            inputs = self._packed(seat, slot, method, batch)
+        except (MemoryError, OSError, OverflowError) as error:
             self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
             return
         rows = [item.rows for item in items]
@@ -288,10 +289,8 @@ class WorkerPool:
             job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
         seat.send(Run(number, slot, method, inputs, rows, sessions))
 
-    def _packed(
-        self, seat: Seat, slot: int, method: str, items: Sequence[QueuedRequest]
-    ) -> list[Packed | None]:
-        columns = list(zip(*[item.arrays for item in items], strict=True))
+    def _packed(self, seat: Seat, slot: int, method: str, batch: Batch) -> list[Packed | None]:
+        columns = batch.columns()
         given = [
             (kind, column)
             for kind, column in zip(self._kinds[method], columns, strict=True)

@@ -19,6 +19,9 @@ class LeftOut(np.ndarray[Any, np.dtype[Any]]):
     """What stands for an optional input that a request leaves out: an array without rows, told by
     its class from one that was sent without."""
 
+    __array_priority__ = 1.0
+    """Several of them, joined, are one of them, too."""
+
 
 def left_out(spec: "TensorSpec") -> LeftOut:
     """What stands for an input, with its datatype and the sizes that are known behind the first."""

@@ -38,6 +38,7 @@ from inferd.workers.messages import (
 )
 from inferd.workers.runtime import BackendRuntime, Runtime
 from inferd.workers.visits import Visits, open_visits
+from inferd.workers.warmup import warm_up
 
 _RECEIVED_BYTES = 1 << 18
 
@@ -54,6 +55,7 @@ def main() -> None:
     logging.getLogger("inferd").setLevel(start.log_level)
     try:
         runtime = _opened(start, link.asking)
+        warm_up(runtime, start)
         visits = open_visits(runtime, link.tell, start.model)
     except InferdError as error:
         link.tell(Failed(error))

@@ -2,10 +2,13 @@
 
 import msgspec
 
+from inferd.batching.layout import BatchLayout
 from inferd.config.model import ModelConfig
 from inferd.errors import InferdError
 from inferd.processes.log_lines import Logged
+from inferd.types.datatype import DATATYPES
 from inferd.types.signature import Signature
+from inferd.types.tensor import TensorSpec
 from inferd.types.visit import VisitHead
 
 
@@ -28,7 +31,8 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
 class Start(_Message, frozen=True):
     """The first command: what to load. `backend` "python" is a class in a file, any other one of
-    the registry's; `threads` are the cores it may use, `log_level` that from which on to log."""
+    the registry's; `threads` are the cores it may use, `log_level` that from which on to log,
+    `folder` is the model's own, of all versions, where it has one."""
 
     model: str
     backend: str
@@ -38,6 +42,7 @@ class Start(_Message, frozen=True):
     trust: bool
     device: str
     log_level: int
+    folder: str = ""
 
 
 class Run(_Message, frozen=True):
@@ -128,6 +133,16 @@ class TensorLine(msgspec.Struct, frozen=True, array_like=True):
     optional: bool = False
     labels: tuple[str, ...] = ()
 
+    def spec(self, batched: bool) -> TensorSpec:
+        """What it is a line of."""
+        shape = self.shape
+        if shape is None:
+            shape = (-1, -1) if batched else (-1,)
+        return TensorSpec(
+            self.name, DATATYPES[self.datatype], shape, self.optional, self.labels,
+            self.shape is None,
+        )  # fmt: skip
+
 
 class WorkerTerms(msgspec.Struct, frozen=True, kw_only=True):
     """How a model wants to be run; None where its author does not say.
@@ -160,6 +175,7 @@ class Loaded(_Message, frozen=True):
     """What stands for an optional input, for one item."""
     mount: str = ""
     """The path below which the model's own HTTP routes are, where it has any."""
+    layout: BatchLayout | None = None
 
 
 class Done(_Message, frozen=True):

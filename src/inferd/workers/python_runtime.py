@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
+from inferd.backends.shaping import refuse_layout
 from inferd.sdk.call import Call, Outcome
 from inferd.sdk.card import ModelCard, TensorCard
 from inferd.sdk.finder import find_model_class
@@ -21,6 +22,7 @@ class PythonRuntime:
     """One instance of a model class. Of one that is async, everything runs on `loop`."""
 
     def __init__(self, start: Start, asking: Asking) -> None:
+        refuse_layout(start.config, "its class says what its tensors are")
         file, _, name = start.path.rpartition(":") if ":" in start.path else (start.path, "", "")
         model_class = find_model_class(Path(file), name)
         self._runtime = ModelRuntime(

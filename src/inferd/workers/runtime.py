@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from inferd.backends.base import ModelDescription, OpenOptions
-from inferd.backends.registry import create_backend
+from inferd.backends.registry import open_model
 from inferd.errors import InferdError, Unsupported
 from inferd.types.tensor import Array, TensorSpec, left_out
 from inferd.workers.messages import Loaded, Start, TensorLine, WorkerTerms
@@ -70,7 +70,7 @@ class BackendRuntime:
 
     def __init__(self, start: Start) -> None:
         options = OpenOptions(start.threads, start.trust)
-        self._model = create_backend(start.backend).open(Path(start.path), start.config, options)
+        self._model = open_model(start.backend, Path(start.path), start.config, options)
         self._instance = self._model.create_instance()
 
     def loaded(self) -> Loaded:
@@ -81,13 +81,18 @@ class BackendRuntime:
             tuple(_line(spec) for spec in description.inputs),
             tuple(_line(spec) for spec in description.outputs),
             description.notes, description.steady, WorkerTerms(), description.signature,
+            layout=description.layout,
         )  # fmt: skip
 
     def run(self, job: Job) -> list[Array]:
         """See Runtime."""
         specs = self._model.description.inputs
-        pairs = zip(specs, job.inputs, strict=True)
-        return self._instance.run([left_out(s) if array is None else array for s, array in pairs])
+        return self._instance.run(
+            [
+                left_out(specs[place]) if array is None else array
+                for place, array in enumerate(job.inputs)
+            ]
+        )
 
     async def arun(self, job: Job) -> list[Array]:
         """Not for a backend."""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.onnx_models import identity, write
+from backends.onnx_models import identity, ragged, write
 from fakes import on_loop
 from inferd.protocols.oip.model_config import model_config
 from inferd.repository.model_config import decode_model_config
@@ -59,6 +59,43 @@ async def test_what_is_printed_can_be_read_back_and_says_the_same(
         assert model_config(manager.resolve("m")) == printed
     finally:
         await manager.close()
+
+
+RAGGED = """
+max_batch_size: 8
+input: [{name: INPUT, data_type: TYPE_FP32, dims: [-1], allow_ragged_batch: true}]
+output: [{name: OUTPUT, data_type: TYPE_FP32, dims: [-1], reshape: {shape: [-1]}}]
+batch_input: [{kind: BATCH_ELEMENT_COUNT, target_name: [COUNT], data_type: TYPE_INT32,
+               source_input: [INPUT]}]
+batch_output: [{target_name: [OUTPUT], source_input: [INPUT]}]
+cc_model_filenames: {"7.5": model.plan}
+"""
+
+
+@on_loop
+async def test_what_is_said_of_tensors_is_printed(tmp_path: Path) -> None:
+    write(tmp_path, "m", ragged(), 1, RAGGED)
+    manager = ModelManager((tmp_path,), 1, 1)
+    try:
+        await manager.load("m")
+        printed = model_config(manager.resolve("m"))
+        again = decode_model_config(printed, file="printed")
+        await manager.load("m", again)
+        assert model_config(manager.resolve("m")) == printed
+    finally:
+        await manager.close()
+    (given,), (told,) = printed["input"], printed["output"]
+    assert (given["name"], given["dims"], given["allow_ragged_batch"]) == ("INPUT", [-1], True)
+    assert told["reshape"] == {"shape": [-1]}
+    assert printed["batch_input"] == [
+        {"kind": "BATCH_ELEMENT_COUNT", "target_name": ["COUNT"], "data_type": "TYPE_INT32",
+         "source_input": ["INPUT"]}
+    ]  # fmt: skip
+    assert printed["batch_output"] == [
+        {"kind": "BATCH_SCATTER_WITH_INPUT_SHAPE", "target_name": ["OUTPUT"],
+         "source_input": ["INPUT"]}
+    ]  # fmt: skip
+    assert printed["cc_model_filenames"] == {"7.5": "model.plan"}
 
 
 @on_loop

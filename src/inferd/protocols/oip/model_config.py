@@ -8,8 +8,16 @@ from typing import Any
 
 import msgspec
 
-from inferd.config.model import ModelVersionPolicy, ModelWarmup
+from inferd.config.model import (
+    ModelInput,
+    ModelOutput,
+    ModelVersionPolicy,
+    ModelWarmup,
+    WarmupInput,
+)
 from inferd.config.scheduling import (
+    BatchInput,
+    BatchOutput,
     Message,
     ModelDynamicBatching,
     ModelInstanceGroup,
@@ -24,8 +32,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
     """The configuration in force, completed: what the model says and what inferd chose."""
     config, description = served.config, served.description
     batched = description.max_batch_size > 0
-    formats = {entry.name: entry.format for entry in config.input}
-    label_files = {entry.name: entry.label_filename for entry in config.output}
+    inputs = {entry.name: entry for entry in config.input}
+    outputs = {entry.name: entry for entry in config.output}
     result: dict[str, Any] = {
         "name": served.name,
         "platform": description.platform,
@@ -33,32 +41,10 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "runtime": config.runtime,
         "version_policy": _version_policy(config.version_policy),
         "max_batch_size": description.max_batch_size,
-        "input": [
-            {
-                "name": spec.name,
-                "data_type": spec.datatype.config_name,
-                "format": formats.get(spec.name, "FORMAT_NONE"),
-                "dims": _dims(spec, batched),
-                "is_shape_tensor": False,
-                "allow_ragged_batch": False,
-                "optional": spec.optional,
-                "is_non_linear_format_io": False,
-            }
-            for spec in description.inputs
-        ],
-        "output": [
-            {
-                "name": spec.name,
-                "data_type": spec.datatype.config_name,
-                "dims": _dims(spec, batched),
-                "label_filename": label_files.get(spec.name, ""),
-                "is_shape_tensor": False,
-                "is_non_linear_format_io": False,
-            }
-            for spec in description.outputs
-        ],
-        "batch_input": [],
-        "batch_output": [],
+        "input": [_input(spec, inputs.get(spec.name), batched) for spec in description.inputs],
+        "output": [_output(spec, outputs.get(spec.name), batched) for spec in description.outputs],
+        "batch_input": [_of_batch(entry) for entry in config.batch_input],
+        "batch_output": [_of_batch(entry) for entry in config.batch_output],
         "instance_group": _instance_groups(served),
         "default_model_filename": config.default_model_filename or served.spec.path.name,
         "cc_model_filenames": dict(config.cc_model_filenames),
@@ -77,6 +63,43 @@ def model_config(served: ServedModel) -> dict[str, Any]:
     if config.model_metrics.metric_control:
         result["model_metrics"] = _set_fields(config.model_metrics)
     return result
+
+
+def _input(spec: TensorSpec, said: ModelInput | None, batched: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": spec.datatype.config_name,
+        "format": said.format if said else "FORMAT_NONE",
+        "dims": _dims(spec, batched),
+        **_reshape(said),
+        "is_shape_tensor": False,
+        "allow_ragged_batch": said is not None and said.allow_ragged_batch,
+        "optional": spec.optional,
+        "is_non_linear_format_io": False,
+    }
+
+
+def _output(spec: TensorSpec, said: ModelOutput | None, batched: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": spec.datatype.config_name,
+        "dims": _dims(spec, batched),
+        **_reshape(said),
+        "label_filename": said.label_filename if said else "",
+        "is_shape_tensor": False,
+        "is_non_linear_format_io": False,
+    }
+
+
+def _reshape(said: ModelInput | ModelOutput | None) -> dict[str, Any]:
+    if said is None or said.reshape is None:
+        return {}
+    return {"reshape": {"shape": list(said.reshape.shape)}}
+
+
+def _of_batch(entry: BatchInput | BatchOutput) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(entry)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
 def _dims(spec: TensorSpec, batched: bool) -> list[int]:
@@ -166,9 +189,15 @@ def _warmup(warmup: ModelWarmup) -> dict[str, Any]:
             name: {
                 "data_type": data.data_type,
                 "dims": list(data.dims),
-                **({"random_data": True} if data.random_data else {"zero_data": True}),
+                **_data(data),
             }
             for name, data in warmup.inputs.items()
         },
         "count": warmup.count,
     }
+
+
+def _data(data: WarmupInput) -> dict[str, Any]:
+    if data.input_data_file:
+        return {"input_data_file": data.input_data_file}
+    return {"random_data": True} if data.random_data else {"zero_data": True}

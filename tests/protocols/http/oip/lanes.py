@@ -5,7 +5,7 @@ from types import TracebackType
 
 from fakes import clock, turns
 from inferd.backends.base import OpenOptions
-from inferd.backends.registry import create_backend
+from inferd.backends.registry import open_model
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
@@ -61,7 +61,7 @@ class Lanes:
         estimate = RunTimeEstimate()
         for power in range(12):
             estimate.observe(1 << power, 1000)  # short enough for the loop's own thread
-        opened = create_backend("onnxruntime").open(path, config, OpenOptions())
+        opened = open_model("onnxruntime", path, config, OpenOptions())
         spec = LoadSpec("m", 1, path, "onnxruntime", config, 1, {})
         instances = [opened.create_instance()]
         self.pool = HeldPool(instances, clock(), "m", estimate)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from backends.onnx_models import identity, two_outputs, wide
 from fakes import FakeTraceSink, on_loop, turns
-from inferd.config.model import ModelConfig
-from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput, ModelTensorReshape
+from inferd.config.scheduling import BatchOutput, ModelDynamicBatching, ModelQueuePolicy
 from inferd.observability.tracing import Tracing
 from inferd.types.datatype import DATATYPES
 from protocols.http.harness import Wire, request
@@ -316,6 +316,40 @@ async def test_the_policy_of_a_model_is_kept(tmp_path: Path) -> None:
     async with Lanes(identity(), tmp_path, config) as lanes:
         assert (await lanes.only(RIDERS["floats"])).status == 200
         assert len(lanes.ordinary) == 1
+
+
+def shaped(dims: tuple[int, ...], ragged: bool, *own: int) -> ModelConfig:
+    """x as clients send it, and as the model has it."""
+    reshape = None if ragged else ModelTensorReshape(shape=own)
+    x = ModelInput(
+        name="x", data_type="TYPE_FP32", dims=dims, reshape=reshape, allow_ragged_batch=ragged
+    )
+    y = ModelOutput(name="y", data_type="TYPE_FP32", dims=dims, reshape=reshape)
+    cut = (BatchOutput(target_name=("y",), source_input=("x",)),) if ragged else ()
+    return ModelConfig(max_batch_size=8, input=(x,), output=(y,), batch_output=cut)
+
+
+@pytest.mark.parametrize("riders", [1, 3])
+@on_loop
+async def test_rows_of_a_reshaped_model_ride_together(riders: int, tmp_path: Path) -> None:
+    async with Lanes(identity(), tmp_path, shaped((2, 2), False, 4)) as lanes:
+        bodies = [x([n, 2, 3, 4], shape=[1, 2, 2]) for n in range(riders)]
+        express = await lanes.ask(*bodies)
+        assert len(lanes.ordinary) == (0 if riders > 1 else 1), "alone there is nobody to wait with"
+        ordinary = await lanes.ask(*bodies, ordinary=True)
+        assert [comparable(a) for (a,) in express] == [comparable(a) for (a,) in ordinary]
+        assert b'"shape":[1,2,2]' in express[0][0].body
+        assert lanes.trouble == []
+
+
+@on_loop
+async def test_ragged_requests_take_the_ordinary_way(tmp_path: Path) -> None:
+    """Each is one of its batch, which rows of one request would not be; also of a fixed shape."""
+    async with Lanes(identity(shape=("n",)), tmp_path, shaped((4,), True)) as lanes:
+        answers = await lanes.ask(*[x([n, 2, 3, 4]) for n in range(3)])
+        assert len(lanes.ordinary) == 3
+        assert all(answer.status == 200 for (answer,) in answers)
+        assert lanes.trouble == []
 
 
 @on_loop
