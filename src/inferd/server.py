@@ -283,7 +283,7 @@ class Server:
         served = {(m.name, m.version): m for m in self.manager.loaded()}
         for status in self.control.index():
             model = served.get((status.name, status.version))
-            inputs, outputs = (model.description.inputs, model.outputs) if model else ((), ())
+            inputs, outputs = (model.inputs, model.outputs) if model else ((), ())
             yield status, inputs, outputs
 
     async def _shut_down(self) -> int:

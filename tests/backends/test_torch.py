@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -466,3 +467,39 @@ def test_a_gpu_beyond_those_there_are_names_its_field() -> None:
     with pytest.raises(ConfigError, match="there is no GPU 2: torch finds 2") as refused:
         placed(ModelConfig(instance_group=(ModelInstanceGroup(gpus=(2,)),)), 2)
     assert refused.value.field == "instance_group.gpus"
+
+
+class Sum(torch.nn.Module):
+    """An accumulator of Triton's kind: a control input, and a state in and out."""
+
+    def forward(
+        self, start: torch.Tensor, x: torch.Tensor, total: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        total = x + total * (1 - start)
+        return total, total * 2
+
+
+def test_what_the_server_fills_of_a_sequence_is_found_among_the_arguments(tmp_path: Path) -> None:
+    path = scripted(Sum(), tmp_path / "model.pt")
+    control = {"kind": "CONTROL_SEQUENCE_START", "fp32_false_true": [0, 1]}
+    document = {
+        "max_batch_size": 4,
+        "input": [{"name": "INPUT__1", "data_type": "TYPE_FP32", "dims": [1]}],
+        "output": [{"name": "OUTPUT__1", "data_type": "TYPE_FP32", "dims": [1]}],
+        "sequence_batching": {
+            "control_input": [{"name": "START__0", "control": [control]}],
+            "state": [
+                {
+                    "input_name": "total", "output_name": "TOTAL__0", "data_type": "TYPE_FP32",
+                    "dims": [1],
+                }
+            ],
+        },
+    }  # fmt: skip
+    config = msgspec.convert(document, ModelConfig)
+    model = create_backend("torch").open(path, config, OpenOptions())
+    assert [spec.name for spec in model.description.inputs] == ["INPUT__1", "START__0", "total"]
+    assert [spec.name for spec in model.description.outputs] == ["OUTPUT__1", "TOTAL__0"]
+    column = [np.array([[v], [w]], np.float32) for v, w in ((5, 6), (1, 0), (10, 20))]
+    doubled, total = model.create_instance().run(column)
+    assert (doubled.tolist(), total.tolist()) == ([[10], [52]], [[5], [26]])

@@ -37,6 +37,12 @@ class Model:
     def worker_restarts(self) -> int:
         return 0
 
+    def active_sequences(self) -> int:
+        return 0
+
+    def backlogged_sequences(self) -> int:
+        return 0
+
 
 def page(*llms: Llm) -> dict[tuple[str, str], float]:
     """Values of the language models' metrics by name and the last label's value."""

@@ -14,6 +14,7 @@ from inferd.backends.base import ModelDescription
 from inferd.batching.layout import MAKERS
 from inferd.config.backend_config import DEFAULT_MAX_BATCH_SIZE as PARAMETER
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.sequence_tensors import filled_specs, kept_specs
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import BF16, BYTES, CONFIG_DATATYPES, DataType
 from inferd.types.tensor import Array, TensorSpec
@@ -57,12 +58,15 @@ def complete(
                 )
     batched = max_batch_size > 0
     notes = [*notes, *_needed_anyway(config.input, inputs)]
+    filled, kept = filled_specs(config, batched), kept_specs(config, batched)
+    sent = [spec for spec in inputs if spec.name not in {s.name for s in filled}]
+    given = [spec for spec in outputs if spec.name not in {s.name for s in kept}]
     return ModelDescription(
         platform=platform,
         backend=backend,
         max_batch_size=max_batch_size,
-        inputs=_join(config, "input", inputs, batched),
-        outputs=_join(config, "output", outputs, batched),
+        inputs=_join(config, "input", sent, batched) + _own(filled, inputs, batched),
+        outputs=_join(config, "output", given, batched) + _own(kept, outputs, batched),
         notes=tuple(notes),
         steady=steady,
     )
@@ -141,6 +145,29 @@ def _needed_anyway(configured: Sequence[ModelInput], reported: Sequence[TensorSp
         for entry in configured
         if entry.optional and entry.name in needed
     ]
+
+
+def _own(
+    specs: Sequence[TensorSpec], reported: Sequence[TensorSpec], batched: bool
+) -> tuple[TensorSpec, ...]:
+    """The tensors of a sequence model that are the server's; the model must have them."""
+    by_name = {spec.name: spec for spec in reported}
+    for spec in specs:
+        found = by_name.get(spec.name)
+        if found is None:
+            raise ConfigError(
+                f"the model has no '{spec.name}'; it has: {', '.join(by_name)}",
+                field="sequence_batching",
+            )
+        shape = (-1, *found.shape[1:]) if batched else found.shape
+        if found.datatype is not spec.datatype or not _narrows(spec.shape, shape):
+            raise ConfigError(
+                f"'{spec.name}' is {spec.datatype.config_name} {list(spec.shape)}, but the model "
+                f"has {found.datatype.config_name} {list(shape)}"
+                + (" (the first is the batch)" if batched else ""),
+                field="sequence_batching",
+            )
+    return tuple(specs)
 
 
 def _narrows(shape: tuple[int, ...], reported: tuple[int, ...]) -> bool:

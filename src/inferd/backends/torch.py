@@ -21,6 +21,7 @@ from inferd.backends.torch_programs import Program, read_program, words
 from inferd.backends.torch_tensors import datatype_of, flat, to_array, to_tensor
 from inferd.backends.torch_threads import use_threads
 from inferd.config.model import ModelConfig, ModelOutput
+from inferd.config.sequence_tensors import with_own_tensors
 from inferd.errors import BackendError, ConfigError, InferdError
 from inferd.types.datatype import CONFIG_DATATYPES
 from inferd.types.tensor import Array, TensorSpec
@@ -94,8 +95,9 @@ class TorchModel:
         self._made = 0
         self._first: Program | None = read_program(path, self._devices[0], options.trust)
         self._steady = self._first.steady
-        self._arguments = _arguments(config, self._first)
-        inputs, outputs, max_batch_size, notes = self._described(config, self._first)
+        told = with_own_tensors(config)
+        self._arguments = _arguments(told, self._first)
+        inputs, outputs, max_batch_size, notes = self._described(told, self._first)
         if 0 < self._first.max_rows < max_batch_size:
             raise ConfigError(
                 f"is {max_batch_size}, but the program was exported for {self._first.max_rows} "

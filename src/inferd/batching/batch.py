@@ -51,7 +51,7 @@ class Batch:
         """A batch of other requests of the same model."""
         return Batch(items, sum([item.rows for item in items]))
 
-    def columns(self) -> list[Sequence[Array]]:
+    def columns(self) -> Sequence[Sequence[Array]]:
         """Each of the model's inputs, as the parts that make it up along the first dimension."""
         return list(zip(*[item.arrays for item in self.items], strict=True))
 
@@ -60,8 +60,7 @@ class Batch:
         items = self.items
         if len(items) == 1:
             return items[0].arrays
-        columns = zip(*[item.arrays for item in items], strict=True)
-        return [np.concatenate(column) for column in columns]
+        return [np.concatenate(column) for column in self.columns()]
 
     def split(self, outputs: list[Array]) -> list[list[Array]]:
         """The outputs of each request: views of `outputs`, in the order of `items`.
@@ -111,7 +110,7 @@ class LaidOutBatch(Batch):
         """See Batch."""
         return LaidOutBatch(self._layout, items, sum([item.rows for item in items]))
 
-    def columns(self) -> list[Sequence[Array]]:
+    def columns(self) -> Sequence[Sequence[Array]]:
         """See Batch."""
         return self._layout.columns([item.arrays for item in self.items])
 

@@ -6,7 +6,6 @@ is run (`BatchRunner`), and which protocol asked.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from inferd.batching.batch import Batch, LaidOutBatch, StreamPart
+from inferd.batching.base import Batcher
+from inferd.batching.batch import Batch, LaidOutBatch
 from inferd.batching.layout import BatchLayout
 from inferd.batching.levels import LevelledGroup, LevelledQueue, Levels
 from inferd.batching.policy import BatchPolicy, CloseReason, Wait
@@ -27,13 +27,11 @@ from inferd.batching.queue import (
     RequestGroup,
     RequestQueue,
 )
-from inferd.errors import BackendError, InferdError, Overloaded, RequestTimeout
-from inferd.observability.statistics import FailureReason, ModelStatistics, ResponseEnd
-from inferd.observability.tracing import NOT_TRACED, Compute
-from inferd.types.inference import InferenceResponse, Parameters
-from inferd.types.tensor import Array, Tensor, TensorSpec
+from inferd.errors import BackendError, InferdError, Overloaded
+from inferd.observability.statistics import ModelStatistics
+from inferd.types.inference import Parameters
+from inferd.types.tensor import Array, TensorSpec
 
-_log = logging.getLogger("inferd.batching")
 _clock_ns = time.perf_counter_ns
 
 
@@ -46,7 +44,8 @@ class BatchResult:
     have. `parameters` are those of answers that have any, by the places of their requests among
     those that did not fail. `again` says that nobody knows which request is to blame for the error:
     each is to be run again by itself, secluded. `reschedule` are the places of requests that are
-    not done: their model wants to see them once more.
+    not done: their model wants to see them once more (iterative sequences). Of these, too, there
+    are no outputs.
     """
 
     outputs: list[Array] | None
@@ -89,7 +88,7 @@ class BatchRunner(Protocol):
         """Rows a second that it gets through when busy; 0 while unknown."""
 
 
-class DynamicBatcher:
+class DynamicBatcher(Batcher):
     """One queue in front of one BatchRunner.
 
     With `levels`, `options` are those of their default one.
@@ -108,30 +107,17 @@ class DynamicBatcher:
         levels: Levels | None = None,
         layout: BatchLayout | None = None,
     ) -> None:
+        super().__init__(outputs, statistics, loop, name, version, options.preserve_ordering)
         self.policy = policy
         self.options = options
         self.levels = levels
         self.queue: RequestQueue | LevelledQueue = (
             RequestQueue(options.max_queue_size) if levels is None else LevelledQueue(levels)
         )
-        self.running = 0
-        """Batches handed to the runner and not back yet."""
-        self.in_flight = 0
-        """Requests accepted and not ended."""
-        self.trace = NOT_TRACED
-        """Whether requests are traced, and who is told of them."""
-        self._outputs = outputs
-        self._all_outputs = range(len(outputs))
         self._runner = runner
-        self._statistics = statistics
-        self._loop = loop
-        self._name = name
-        self._version = version
         self._dispatch_due = False
         self._delay_timer: asyncio.TimerHandle | None = None
         self._retries: deque[Batch] = deque()
-        self._order: deque[QueuedRequest] | None = deque() if options.preserve_ordering else None
-        self._idle: asyncio.Event | None = None
         self._batch = Batch if layout is None else partial(LaidOutBatch, layout)
         self.takes_riders = (
             policy.max_batch_size > 0
@@ -170,21 +156,6 @@ class DynamicBatcher:
             self._dispatch_due = True
             self._loop.call_soon(self._dispatch)
 
-    def cancel(self, item: QueuedRequest) -> None:
-        """Give a request up: its caller has left and `on_done` is not called.
-
-        Queued work is removed at once; running work goes on for its neighbours' sake.
-        """
-        if item.stage is DONE:
-            item.result = None  # it may be held back for one before it
-            return
-        running = item.stage is RUNNING
-        if not running:
-            self.queue.remove(item)
-        self._end(item, None, "CANCELED")
-        if running:
-            self._runner.cancelled(item)
-
     def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
         """Run `rows` requests of one row each, which came together and are merged already.
 
@@ -210,14 +181,6 @@ class DynamicBatcher:
         statistics.succeeded([arrival_ns] * rows, start_ns, end_ns)
         return result.outputs
 
-    async def drain(self) -> None:
-        """Wait until nothing is queued or running. The caller has stopped adding."""
-        if self._idle is None:
-            self._idle = asyncio.Event()
-        while self._busy:
-            self._idle.clear()
-            await self._idle.wait()
-
     def look(self) -> None:
         """An instance may be free that was not: look at the queue at the end of the turn."""
         if not self._dispatch_due and (self.queue.size or self._retries):
@@ -241,14 +204,20 @@ class DynamicBatcher:
         return self.queue.depths() if isinstance(self.queue, LevelledQueue) else {}
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return self.queue.size
+
+    @property
     def _busy(self) -> bool:
         """Whether there is anything to do; what is to be run again for nobody is not."""
         return bool(self.queue.size or self.running) or any(b.wanted for b in self._retries)
 
-    def _rest(self) -> None:
-        """Let who drains go on, when nothing is left to do."""
-        if self._idle is not None and not self._busy:
-            self._idle.set()
+    def _withdraw(self, item: QueuedRequest) -> None:
+        self.queue.remove(item)
+
+    def _forsake(self, item: QueuedRequest) -> None:
+        self._runner.cancelled(item)
 
     def _retry_after_s(self) -> float:
         rate = self._runner.drain_rate()
@@ -256,35 +225,18 @@ class DynamicBatcher:
 
     # -- timers ----------------------------------------------------------------------------------
 
-    def _set_timers(self, item: QueuedRequest, timeout_us: int, deadline_ns: int) -> None:
-        item.timers = []
-        if timeout_us:
-            timer = self._loop.call_later(timeout_us / 1e6, self._expire_queued, item)
-            item.timers.append(timer.cancel)
-        if deadline_ns:
-            left_s = max(0.0, (deadline_ns - _clock_ns()) / 1e9)
-            item.timers.append(self._loop.call_later(left_s, self._expire, item).cancel)
-
     def _expire_queued(self, item: QueuedRequest) -> None:
-        if item.stage is not QUEUED:
-            return
         queue, levels = self.queue, self.levels
-        if isinstance(queue, LevelledQueue) and levels and levels.of(item.request.priority).delay:
+        if (
+            item.stage is QUEUED
+            and isinstance(queue, LevelledQueue)
+            and levels
+            and levels.of(item.request.priority).delay
+        ):
             self._statistics.delayed += 1
             queue.delay(item)
         else:
-            self._expire(item)
-
-    def _expire(self, item: QueuedRequest) -> None:
-        if item.stage is DONE:
-            return
-        running = item.stage is RUNNING
-        if not running:
-            self._statistics.expired += item.riders
-            self.queue.remove(item)
-        self._end(item, RequestTimeout("Request timeout expired"), "REJECTED")
-        if running:
-            self._runner.cancelled(item)
+            super()._expire_queued(item)
 
     # -- dispatch --------------------------------------------------------------------------------
 
@@ -349,76 +301,24 @@ class DynamicBatcher:
 
     def _finished(self, batch: Batch, result: BatchResult) -> None:
         self.running -= 1
-        split_start_ns = _clock_ns()
-        error = result.error
-        parts: Sequence[Sequence[Array | None]] = []
-        if result.errors and error is None:
+        split_ns = _clock_ns()
+        if result.reschedule:
+            stray = BackendError("only a request of an iterative sequence can be run again")
+            result.errors.update(dict.fromkeys(result.reschedule, stray))
+        if result.error is None and result.errors:
             batch = self._without_failed(batch, result.errors)
-        if result.each is not None:
-            parts = result.each
-        elif error is None:
-            try:
-                parts = batch.split(result.outputs or [])
-            except BackendError as split_error:
-                error = split_error
+        parts: Sequence[Sequence[Array | None]] = []
+        error = result.error
+        if error is None:
+            parts, error = self._split(batch, result.outputs, result.each)
         if error is not None:
             self._failed(batch, error, result.again)
         else:
-            end_ns = _clock_ns()
-            self._statistics.executed(
-                sum([item.riders for item in batch.items]), batch.rows, result.input_ns,
-                result.infer_ns, end_ns - split_start_ns, int(time.time() * 1000),
-            )  # fmt: skip
-            if batch.on_part is not None and batch.wanted and batch.items[0].part_ns:
-                self._responded(batch.items[0], "empty_response", end_ns)
-            if self.trace.on:
-                self._trace(batch, result, end_ns)
-            self._answer(batch, parts, end_ns, result.parameters)
+            self._succeeded(
+                batch, parts, result.input_ns, result.infer_ns, split_ns, result.parameters
+            )
         self.look()
         self._rest()
-
-    def _trace(self, batch: Batch, result: BatchResult, end_ns: int) -> None:
-        inputs_ns = batch.start_ns + result.input_ns
-        compute = Compute(batch.start_ns, inputs_ns, inputs_ns + result.infer_ns, end_ns)
-        for item in batch.items:
-            if item.stage is not DONE:
-                self._trace_one(item, end_ns, compute)
-
-    def _trace_one(self, item: QueuedRequest, end_ns: int, compute: Compute | None = None) -> None:
-        if item.riders == 1:  # others came before anything was traced
-            self.trace.ended(int(self._version), item.request.id, item.arrival_ns, end_ns, compute)
-
-    def _part(self, item: QueuedRequest, part: StreamPart) -> None:
-        if item.stage is DONE or item.on_part is None:
-            return
-        came_ns = _clock_ns()
-        if part.error is not None:
-            item.on_part(part.error)
-        else:
-            response = self._response(item, part.arrays)
-            response.parameters, response.final = part.parameters, part.final
-            item.on_part(response)
-        self._responded(item, "success" if part.error is None else "fail", came_ns)
-        item.parts += 1
-        if part.final:
-            item.part_ns = 0
-
-    def _responded(self, item: QueuedRequest, end: ResponseEnd, came_ns: int) -> None:
-        """Count a response of a stream, or what came in its place."""
-        before_ns, item.part_ns = item.part_ns, _clock_ns()
-        infer_ns, output_ns = came_ns - before_ns, item.part_ns - came_ns
-        self._statistics.responded(item.parts, end, infer_ns, output_ns)
-
-    def _without_failed(self, batch: Batch, errors: dict[int, InferdError]) -> Batch:
-        """Answer the requests that failed by themselves; the rest of the batch."""
-        for index, error in errors.items():
-            item = batch.items[index]
-            if item.stage is not DONE:
-                self._end(item, error, "BACKEND")
-        items = [item for index, item in enumerate(batch.items) if index not in errors]
-        rest = batch.like(items)
-        rest.start_ns = batch.start_ns
-        return rest
 
     def _failed(self, batch: Batch, error: InferdError, again: bool) -> None:
         """One bad request must not fail its neighbours: halve the batch until it stands alone."""
@@ -434,86 +334,6 @@ class DynamicBatcher:
             return
         for item in waiting:
             self._end(item, error, "BACKEND")
-
-    def _answer(
-        self, batch: Batch, parts: Sequence[Sequence[Array | None]], end_ns: int,
-        parameters: Mapping[int, Parameters] | None,
-    ) -> None:  # fmt: skip
-        arrivals_ns = []
-        for item, arrays in zip(batch.items, parts, strict=True):
-            if item.stage is DONE:
-                continue
-            arrivals_ns.extend([item.arrival_ns] * item.riders)
-            response = self._response(item, arrays)
-            if parameters is not None:
-                response.parameters = parameters.get(batch.items.index(item))
-            if item.timers is None and self._order is None:
-                # As `_end` does, without its cases: nearly every answer comes this way.
-                item.stage = DONE
-                self.in_flight -= item.riders
-                _tell(item, response)
-            else:
-                self._end(item, response, None)
-        self._statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
-
-    def _response(self, item: QueuedRequest, arrays: Sequence[Array | None]) -> InferenceResponse:
-        specs, wanted = self._outputs, item.outputs or self._all_outputs
-        if item.outputs_of is not None:
-            specs, wanted = item.outputs_of, range(len(item.outputs_of))
-        if not arrays:  # the end of a stream
-            wanted = ()
-        tensors = [
-            Tensor(specs[i].name, specs[i].datatype, array)
-            for i in wanted
-            if (array := arrays[i]) is not None
-        ]
-        return InferenceResponse(self._name, self._version, tensors, item.request.id)
-
-    def _end(
-        self,
-        item: QueuedRequest,
-        result: InferenceResponse | InferdError | None,
-        reason: FailureReason | None,
-    ) -> None:
-        """The one place where a request ends; `result` None tells nobody."""
-        item.stage = DONE
-        self.in_flight -= item.riders
-        # Riders who are told of a failure are counted as they come again.
-        if reason is not None and (item.riders == 1 or result is None):
-            end_ns = _clock_ns()
-            for _ in range(item.riders):
-                self._statistics.failed(reason, end_ns - item.arrival_ns)
-            if item.part_ns:
-                self._responded(item, "cancel" if reason == "CANCELED" else "fail", end_ns)
-            if self.trace.on:
-                self._trace_one(item, end_ns)
-        if item.timers is not None:
-            for cancel in item.timers:
-                cancel()
-            item.timers = None
-        if self._order is None:
-            if result is not None:
-                _tell(item, result)
-        else:
-            item.result = result
-            self._release()
-        self._rest()
-
-    def _release(self) -> None:
-        """Answer in order of arrival: what is done behind something that is not, waits."""
-        order = self._order
-        while order and order[0].stage is DONE:
-            item = order.popleft()
-            if item.result is not None:
-                _tell(item, item.result)
-
-
-def _tell(item: QueuedRequest, result: InferenceResponse | InferdError) -> None:
-    """Call back; a caller that raises must not cost its neighbours their answers."""
-    try:
-        item.on_done(result)
-    except Exception:
-        _log.exception("a caller failed on its answer", extra={"request": item.request.id})
 
 
 def _turn(group: RequestGroup | LevelledGroup) -> Any:

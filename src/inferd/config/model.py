@@ -30,8 +30,7 @@ Isolation = Literal["auto", "thread", "process"]
 
 NOT_YET = frozenset(
     {
-        "sequence_batching", "ensemble_scheduling", "scheduling_choice", "response_cache",
-        "model_transaction_policy",
+        "ensemble_scheduling", "scheduling_choice", "response_cache", "model_transaction_policy",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""

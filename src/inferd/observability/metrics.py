@@ -47,6 +47,12 @@ class ModelView(Protocol):
     def worker_restarts(self) -> int:
         """How often a worker process that had ended was started again."""
 
+    def active_sequences(self) -> int:
+        """Sequences that have a slot of an instance."""
+
+    def backlogged_sequences(self) -> int:
+        """Sequences that wait for a slot."""
+
 
 class LlmView(Protocol):
     """What is read of one loaded version of a language model."""
@@ -114,6 +120,10 @@ MODEL_METRICS: tuple[ModelMetric, ...] = (
                 "again", lambda m: m.worker_restarts()),
     ModelMetric("inferd_in_flight", GAUGE, "Requests accepted and not yet answered",
                 lambda m: m.in_flight()),
+    ModelMetric("inferd_active_sequences", GAUGE, "Sequences that have a slot of an instance",
+                lambda m: m.active_sequences()),
+    ModelMetric("inferd_backlogged_sequences", GAUGE, "Sequences that wait for a slot",
+                lambda m: m.backlogged_sequences()),
 )  # fmt: skip
 
 

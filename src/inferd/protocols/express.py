@@ -243,6 +243,7 @@ def is_plain(served: ServedModel) -> bool:
     return (
         served.description.max_batch_size > 0
         and (layout is None or layout.by_rows)
+        and served.sequences is None
         and len(inputs) == 1
         and not inputs[0].any_shape
         and not served.signature.streams

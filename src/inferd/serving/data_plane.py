@@ -71,7 +71,7 @@ class DataPlane:
             name,
             tuple(str(number) for number in versions),
             served.description.platform,
-            served.description.inputs,
+            served.inputs,
             served.outputs,
         )
 

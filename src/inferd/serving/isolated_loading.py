@@ -60,28 +60,29 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
         terms = loaded.terms
         workers = len(places) if spec.config.instance_group else terms.instances or 1
         sessions = loaded.signature is not None and loaded.signature.sessions
-        share = 1 if sessions else workers
-        pools += [pool(places[n % len(places) :]) for n in range(1, workers)] if sessions else []
+        apart = sessions or spec.config.sequence_batching is not None
+        share = 1 if apart else workers
+        pools += [pool(places[n % len(places) :]) for n in range(1, workers)] if apart else []
         await start_all(each.open() for each in (*pools[1:], *aside))
         for each in (*pools, *aside):
             each.set_terms(terms, spec.config)
         await start_all(each.grow(share) for each in pools)
         await start_all(each.grow(len(passive)) for each in aside)
         check_batching(spec.config, loaded.max_batch_size)
+        seats = [seat for each in pools for seat in each.seats]
+        mounted = bool(loaded.mount and active)
+        app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if mounted else None
+        made = LoadedModel(
+            description=_description(loaded), runners=limited(pools, spec.limits),
+            instance_count=workers, load_ns=_clock_ns() - start_ns, explain=loaded.explain,
+            culprits=culprits,
+            max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
+            passive=not active, close=partial(_close, aside),
+        )  # fmt: skip
+        return ServedModel(spec, made, loop)
     except BaseException:
         await asyncio.gather(*[each.aclose() for each in (*pools, *aside)])
         raise
-    seats = [seat for each in pools for seat in each.seats]
-    mounted = bool(loaded.mount and active)
-    app = MountedApp(spec.name, loaded.mount, seats, pools[0].timeout_s) if mounted else None
-    made = LoadedModel(
-        description=_description(loaded), runners=limited(pools, spec.limits),
-        instance_count=workers, load_ns=_clock_ns() - start_ns, explain=loaded.explain,
-        culprits=culprits,
-        max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
-        passive=not active, close=partial(_close, aside),
-    )  # fmt: skip
-    return ServedModel(spec, made, loop)
 
 
 def _close(pools: list[WorkerPool]) -> None:

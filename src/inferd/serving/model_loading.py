@@ -14,6 +14,7 @@ from inferd.backends.registry import open_model
 from inferd.backends.warmup import warmup_batches, zeros
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
+from inferd.config.sequence_tensors import filled_specs
 from inferd.errors import ConfigError, InferdError
 from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
@@ -63,7 +64,9 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
         for instance in instances:
             _warm_up(instance, spec, model.description, estimate)
         lane_estimate = RunTimeEstimate()
-        if spec.limits is None and _gains_from_lanes(model.description, len(active), estimate):
+        sequences = spec.config.sequence_batching is not None
+        alone = spec.limits is None and not sequences
+        if alone and _gains_from_lanes(model.description, len(active), estimate):
             lanes.extend(model.create_lanes())
             for lane in lanes:
                 _warm_up(lane, spec, model.description, lane_estimate)
@@ -71,18 +74,21 @@ def _load(spec: LoadSpec, loop: asyncio.AbstractEventLoop) -> ServedModel:
                 while lanes:
                     lanes.pop().close()
         description = model.description
-        pool = InstancePool(
-            active,
-            loop,
-            f"{spec.name}-{spec.version}",
-            estimate,
-            description.steady,
-            lanes,
-            lane_estimate,
-        )
+        pools = [
+            InstancePool(
+                together,
+                loop,
+                f"{spec.name}-{spec.version}",
+                estimate,
+                description.steady,
+                lanes,
+                lane_estimate,
+            )
+            for together in ([[one] for one in active] if sequences else [active])
+        ]
         loaded = LoadedModel(
             description=description,
-            runners=limited([pool], spec.limits),
+            runners=limited(pools, spec.limits),
             instance_count=len(instances),
             load_ns=time.perf_counter_ns() - start_ns,
             close=partial(_close, model, passive),
@@ -169,9 +175,10 @@ def _warm_up(
 ) -> None:
     """Run what the configuration says (its failure fails the load), or made-up rows (it does not:
     invented values may be out of a model's range)."""
+    filled = {s.name for s in filled_specs(spec.config, description.max_batch_size > 0)}
     for batch in warmup_batches(
         spec.config, spec.folder, description.inputs, description.max_batch_size,
-        description.layout,
+        description.layout, filled,
     ):  # fmt: skip
         for _ in range(batch.count):
             _timed_run(instance, batch.inputs, batch.rows, estimate)

@@ -32,6 +32,7 @@ ENGINE_ENDED = "the engine ended and is being started again"
 class ServedLLM:
     """One loaded version of a language model."""
 
+    inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
 
     def __init__(self, spec: LoadSpec, model: LanguageModel, load_ns: int) -> None:

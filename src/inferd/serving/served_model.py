@@ -18,6 +18,7 @@ from inferd.batching.levels import Levels
 from inferd.batching.policy import BatchPolicy
 from inferd.batching.queue import OnDone, OnPart, QueuedRequest, QueueOptions
 from inferd.batching.rate_limiter import Limits
+from inferd.batching.sequences.batcher import SequenceBatcher
 from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import (
@@ -31,6 +32,7 @@ from inferd.errors import (
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
 from inferd.repository.sent_files import SentFiles
+from inferd.serving.sequence_model import client_specs, sequence_batcher
 from inferd.serving.validation import RequestValidator
 from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest
@@ -40,6 +42,10 @@ from inferd.workers.culprits import Culprits
 
 DEFAULT_MAX_QUEUE_SIZE = 1024
 """Requests that may wait for one model where its configuration does not say; Triton: no bound."""
+
+DEFAULT_MAX_WAITING_IN_SEQUENCES = 16 * DEFAULT_MAX_QUEUE_SIZE
+"""The same for a model of sequences, whose requests may wait because those before them do, or for
+a slot."""
 
 _clock_ns = time.perf_counter_ns
 
@@ -100,7 +106,8 @@ class ModelRunner(BatchRunner, Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
     """What loading gives: each of `runners` has a queue of its own, and the sessions of a model
-    that keeps state are dealt out among them; any other model has one."""
+    that keeps state are dealt out among them; a model of sequences has one for each instance, and
+    one batcher in front of all; any other model has one."""
 
     description: ModelDescription
     runners: Sequence[ModelRunner]
@@ -128,11 +135,10 @@ class ServedModel:
         self.version = spec.version
         self.config = spec.config
         self.description: ModelDescription = description
-        self.outputs = tuple(
-            replace(o, labels=spec.labels.get(o.name, o.labels)) for o in description.outputs
-        )
+        self.inputs, outputs = client_specs(spec.config, description)
+        self.outputs = tuple(replace(o, labels=spec.labels.get(o.name, o.labels)) for o in outputs)
         self.signature = description.signature or tensor_signature(
-            description.inputs, self.outputs, description.max_batch_size
+            self.inputs, self.outputs, description.max_batch_size
         )
         self.explain_signature = loaded.explain
         self.statistics = ModelStatistics()
@@ -145,7 +151,7 @@ class ServedModel:
         self._refuses = loaded.culprits is not None or loaded.passive
         ragged = description.layout.ragged if description.layout else frozenset[int]()
         self._validator = RequestValidator(
-            spec.name, description.inputs, description.outputs, description.max_batch_size, ragged
+            spec.name, self.inputs, outputs, description.max_batch_size, ragged
         )
         self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
         self._explain_inputs: tuple[TensorSpec, ...] = ()
@@ -155,10 +161,23 @@ class ServedModel:
             outputs = signature_specs(loaded.explain.outputs, batched)
             validator = RequestValidator(spec.name, inputs, outputs, description.max_batch_size)
             self._explain = validator, outputs
-        delay = loaded.max_queue_delay_microseconds
-        self._batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
-        for runner, batcher in zip(loaded.runners, self._batchers, strict=True):
-            runner.attach(batcher.look, batcher.fail_waiting, batcher.waits)
+        self.sequences: SequenceBatcher | None = None
+        self._batchers: Sequence[DynamicBatcher | SequenceBatcher]
+        if spec.config.sequence_batching is not None:
+            self.sequences = sequence_batcher(
+                spec.config, spec.path, description, list(loaded.runners), self.outputs,
+                self.statistics, DEFAULT_MAX_WAITING_IN_SEQUENCES, loop, spec.name,
+                str(spec.version),
+            )  # fmt: skip
+            for index, runner in enumerate(loaded.runners):
+                runner.attach(*self.sequences.listener(index))
+            self._batchers = [self.sequences]
+        else:
+            delay = loaded.max_queue_delay_microseconds
+            batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
+            for runner, batcher in zip(loaded.runners, batchers, strict=True):
+                runner.attach(batcher.look, batcher.fail_waiting, batcher.waits)
+            self._batchers = batchers
         self.batcher = self._batchers[0]
 
     def submit(
@@ -210,7 +229,8 @@ class ServedModel:
             raise ModelUnavailable(
                 f"model '{self.name}' takes no requests: all its instance groups are passive"
             )
-        trouble = self._loaded.runners[self._place(request)].trouble
+        many = len(self._batchers) > 1
+        trouble = self._loaded.runners[self._place(request)].trouble if many else self.trouble
         if trouble:
             raise ModelUnavailable(f"model '{self.name}' does not run: {trouble}")
         if self._culprits is not None and self._culprits.condemned(request.method, arrays):
@@ -222,7 +242,7 @@ class ServedModel:
         """What a method takes and gives, and its inputs; raises Unsupported for another than
         `predict`, or `explain` of a model that explains."""
         if name == "predict":
-            return self.signature, self.description.inputs
+            return self.signature, self.inputs
         if name != "explain" or self.explain_signature is None:
             raise Unsupported(f"model '{self.name}' has no method '{name}'")
         return self.explain_signature, self._explain_inputs
@@ -282,7 +302,7 @@ class ServedModel:
 
     def queue_depth(self) -> int:
         """Requests that wait."""
-        return sum([batcher.queue.size for batcher in self._batchers])
+        return sum([batcher.waiting for batcher in self._batchers])
 
     def queue_depths(self) -> dict[int, int]:
         """Requests that wait, by priority; nothing without priorities."""
@@ -300,6 +320,14 @@ class ServedModel:
     def metric_tags(self) -> Mapping[str, str]:
         """Labels of its own for all of its metrics, by name."""
         return self.config.metric_tags
+
+    def active_sequences(self) -> int:
+        """Sequences that have a slot of an instance."""
+        return self.sequences.table.active if self.sequences is not None else 0
+
+    def backlogged_sequences(self) -> int:
+        """Sequences that wait for a slot."""
+        return len(self.sequences.table.backlog) if self.sequences is not None else 0
 
     def worker_restarts(self) -> int:
         """How often a worker process that had ended was started again."""

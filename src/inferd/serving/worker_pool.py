@@ -376,7 +376,7 @@ class WorkerPool:
             error = why
             for item in job.batch.items:
                 method, arrays = item.request.method, item.arrays
-                if item.riders > 1:
+                if item.riders != 1:
                     continue
                 if running > 1:
                     self.culprits.suspect(method, arrays)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferd.backends.warmup import warmup_batches
+from inferd.config.sequence_tensors import filled_specs
 from inferd.errors import InferdError
 from inferd.types.tensor import LeftOut
 from inferd.workers.messages import Loaded, Start
@@ -26,7 +27,10 @@ def warm_up(runtime: Runtime, start: Start) -> None:
 def _jobs(loaded: Loaded, start: Start) -> Iterator[Job]:
     inputs = [line.spec(loaded.max_batch_size > 0) for line in loaded.inputs]
     folder = Path(start.folder) if start.folder else None
-    for batch in warmup_batches(start.config, folder, inputs, loaded.max_batch_size, loaded.layout):
+    filled = {spec.name for spec in filled_specs(start.config, loaded.max_batch_size > 0)}
+    for batch in warmup_batches(
+        start.config, folder, inputs, loaded.max_batch_size, loaded.layout, filled
+    ):
         arrays = [None if isinstance(array, LeftOut) else array for array in batch.inputs]
         for _ in range(batch.count):
             yield Job("predict", arrays, [1] * batch.rows, [""] * batch.rows)

@@ -7,7 +7,7 @@ from inferd.types.tensor import TensorSpec
 
 EXTENSIONS = (
     "classification", "model_repository", "model_repository(unload_dependents)", "schedule_policy",
-    "model_configuration", "binary_tensor_data", "parameters", "statistics",
+    "sequence", "model_configuration", "binary_tensor_data", "parameters", "statistics",
     "trace", "logging",
 )  # fmt: skip
 """Extensions that are served; the others of Triton's are announced when they are."""

@@ -23,7 +23,10 @@ from inferd.config.scheduling import (
     ModelInstanceGroup,
     ModelQueuePolicy,
     ModelRateLimiter,
+    ModelSequenceBatching,
+    StrategyDirect,
 )
+from inferd.config.sequence_tensors import DEFAULT_MAX_SEQUENCE_IDLE_US
 from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
 from inferd.types.tensor import TensorSpec
 
@@ -41,8 +44,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "runtime": config.runtime,
         "version_policy": _version_policy(config.version_policy),
         "max_batch_size": description.max_batch_size,
-        "input": [_input(spec, inputs.get(spec.name), batched) for spec in description.inputs],
-        "output": [_output(spec, outputs.get(spec.name), batched) for spec in description.outputs],
+        "input": [_input(spec, inputs.get(spec.name), batched) for spec in served.inputs],
+        "output": [_output(spec, outputs.get(spec.name), batched) for spec in served.outputs],
         "batch_input": [_of_batch(entry) for entry in config.batch_input],
         "batch_output": [_of_batch(entry) for entry in config.batch_output],
         "instance_group": _instance_groups(served),
@@ -54,7 +57,9 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         },
         "model_warmup": [_warmup(warmup) for warmup in config.model_warmup],
     }
-    if batched:
+    if config.sequence_batching is not None:
+        result["sequence_batching"] = _sequence_batching(config.sequence_batching)
+    elif batched:
         result["dynamic_batching"] = _dynamic_batching(
             config.dynamic_batching or ModelDynamicBatching()
         )
@@ -142,6 +147,23 @@ def _queue_policy(policy: ModelQueuePolicy) -> dict[str, Any]:
         "allow_timeout_override": policy.allow_timeout_override,
         "max_queue_size": policy.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
     }
+
+
+def _sequence_batching(batching: ModelSequenceBatching) -> dict[str, Any]:
+    """As it was said, with the default strategy, the default time, and the name that iterative
+    sequences have now."""
+    printed: dict[str, Any] = msgspec.to_builtins(batching)
+    for entry in printed["state"]:
+        for initial in entry["initial_state"]:
+            del initial["zero_data" if initial["data_file"] else "data_file"]
+    printed["iterative_sequence"] |= printed.pop("generative_sequence")
+    oldest, direct = printed.pop("oldest"), printed.pop("direct")
+    strategy = {"oldest": oldest} if oldest else {"direct": direct or _DIRECT}
+    idle_us = batching.max_sequence_idle_microseconds or DEFAULT_MAX_SEQUENCE_IDLE_US
+    return {**strategy, **printed, "max_sequence_idle_microseconds": idle_us}
+
+
+_DIRECT = msgspec.to_builtins(StrategyDirect())
 
 
 def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:

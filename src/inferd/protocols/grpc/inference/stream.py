@@ -4,7 +4,7 @@ They are given to their models in the order in which they came. A model that str
 whenever it has something; of the others the answers come in the order of their requests. An error
 answers its request and the stream goes on, unless the client wants errors to be statuses. So many
 requests are in flight and so many answers wait for the client; then nothing more is read, and what
-streams is held where it is.
+streams is held where it is. How many requests of sequences wait is their model's to bound.
 """
 
 import asyncio
@@ -92,6 +92,10 @@ class InferStream:
         except Exception as error:
             self._spawn(self._in_order(request, error), cost)
             return
+        if served.sequences is not None and cost == 1:
+            # One that waits for a slot must not keep out those that would end the sequence there.
+            self._room.release()
+            cost = 0
         if served.signature.streams:
             self._spawn(self._as_it_comes(request, wants_end), cost)
         else:

@@ -142,7 +142,7 @@ class GenerateExchange:
 
     def _decode(self) -> InferenceRequest:
         served = self._route.plane.served(self._name, self._version)
-        inputs = served.description.inputs
+        inputs = served.inputs
         with np.errstate(over="ignore"):  # as the loop's own thread has it
             return decode_generate(self._name, self._version, self._body(), inputs)
 

@@ -140,7 +140,7 @@ class InferExchange:
             if length == 0:
                 served = self._route.plane.served(name, version)
                 batched = served.description.max_batch_size > 0
-                return decode_raw(name, version, body, served.description.inputs, batched)
+                return decode_raw(name, version, body, served.inputs, batched)
         return decode_request(name, version, body, length, read)
 
     def _submit(self, decoded: Decoded) -> None:

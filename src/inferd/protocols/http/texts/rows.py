@@ -111,7 +111,7 @@ async def ask(
 def _tensor(model: TextModel, name: str, texts: Sequence[str]) -> Tensor:
     array = np.empty(len(texts), np.object_)
     array[:] = [text.encode() for text in texts]
-    spec = next(spec for spec in model.served.description.inputs if spec.name == name)
+    spec = next(spec for spec in model.served.inputs if spec.name == name)
     if model.served.description.max_batch_size:
         array = array.reshape(len(texts), *spec.shape[1:])
     return Tensor(name, BYTES, array)

@@ -1,0 +1,185 @@
+"""What the server adds to the inputs of a sequence's request, control values and states, and what
+it takes out of the outputs. Pure numpy.
+"""
+
+from collections.abc import Hashable
+from collections.abc import Sequence as Sequences
+from dataclasses import dataclass
+
+import numpy as np
+
+from inferd.batching.sequences.sequence import NOWHERE, Sequence, step_of
+from inferd.config.sequence_tensors import Control
+from inferd.errors import BackendError, InvalidRequest
+from inferd.types.datatype import BYTES
+from inferd.types.inference import SequenceStep
+from inferd.types.tensor import Array, TensorSpec
+
+VIEW_LIMIT_BYTES = 1 << 18
+"""A state out of a batch that gave more is copied: as a view of it, it would keep all of that for
+as long as the sequence lives."""
+
+Column = list[Array]
+"""The arrays of one input, which joined along the first dimension are that of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state: what it is at the start of a sequence, and which output gives the next one. Shapes
+    include the batch dimension where the model has one."""
+
+    initial: Array
+    output: int
+    spec: TensorSpec
+
+
+class Filling:
+    """The inputs behind those that clients send: controls, then states."""
+
+    def __init__(
+        self, controls: tuple[Control, ...] = (), states: tuple[State, ...] = (),
+        batched: bool = True,
+    ) -> None:  # fmt: skip
+        self.states = states
+        self._controls = controls
+        self._batched = batched
+        self._corrid = next((c.datatype for c in controls if c.kind == "CORRID"), None)
+        self._free = any(-1 in state.spec.shape[batched:] for state in states)
+
+    def corrid(self, id: int | str, model: str) -> int | bytes:
+        """A correlation id as the model is told it; raises InvalidRequest where it cannot be."""
+        datatype = self._corrid
+        if datatype is BYTES:
+            return str(id).encode()
+        if isinstance(id, int):  # of a narrower type, the model gets the low bits, as in Triton
+            return int(np.array(id, np.uint64).astype(datatype.dtype)) if datatype else id
+        if datatype is None:
+            return 0
+        raise InvalidRequest(
+            f"the correlation ID of model '{model}' is {datatype.config_name}: send an integer as "
+            f"sequence_id, not '{id}'"
+        )
+
+    def key(self, sequence: Sequence) -> Hashable:
+        """What the states say of which requests may share a batch with the first that waits."""
+        if not self._free:
+            return None
+        return tuple(a.shape for a in self._states(sequence, step_of(sequence.first).start))
+
+    def columns(self, rows: list[Sequence | None]) -> list[Column]:
+        """The inputs of a batch in the model's order, for the requests that these sequences run.
+        None is a row without: its READY is no, and all else is as large as another's, and zero."""
+        running = [row for row in rows if row is not None]
+        items = [row.running for row in running if row.running is not None]
+        columns: list[Column] = [
+            list(column) for column in zip(*[item.arrays for item in items], strict=True)
+        ]
+        steps: list[SequenceStep | None] = [step_of(item) for item in items]
+        if len(running) < len(rows):
+            columns = [_spread(rows, column) for column in columns]
+            given = iter(steps)
+            steps = [None if row is None else next(given) for row in rows]
+        for control in self._controls:
+            columns.append([self._control(control, rows, steps)])
+        if self.states:
+            columns.extend(self._state_columns(rows, steps))
+        return columns
+
+    def _control(
+        self, control: Control, rows: list[Sequence | None], steps: list[SequenceStep | None]
+    ) -> Array:
+        no, yes = control.no, control.yes
+        values: list[object]
+        if control.kind == "START":
+            values = [yes if step is not None and step.start else no for step in steps]
+        elif control.kind == "END":
+            values = [yes if step is not None and step.end else no for step in steps]
+        elif control.kind == "READY":
+            values = [no if step is None else yes for step in steps]
+        else:
+            nobody = b"" if control.datatype is BYTES else 0
+            values = [nobody if row is None else row.corrid for row in rows]
+        array: Array = np.array(values, control.datatype.dtype)
+        return array.reshape(-1, 1) if self._batched else array
+
+    def _state_columns(
+        self, rows: list[Sequence | None], steps: list[SequenceStep | None]
+    ) -> list[Column]:
+        first = rows[0]
+        kept = first.states if first is not None else None
+        if kept is not None and self._batched and len(kept[0]) == len(rows):
+            same = [
+                row is not None and row.states is kept and row.row == place
+                for place, row in enumerate(rows)
+            ]
+            if all(same) and not any(step is not None and step.start for step in steps):
+                return [[array] for array in kept]  # as the last batch gave it
+        parts = [
+            None if row is None or step is None else self._states(row, step.start)
+            for row, step in zip(rows, steps, strict=True)
+        ]
+        return [
+            _spread(rows, [part[place] for part in parts if part is not None])
+            for place in range(len(self.states))
+        ]
+
+    def _states(self, sequence: Sequence, start: bool) -> list[Array]:
+        states, row = sequence.states, sequence.row
+        if start or states is None:
+            return [state.initial for state in self.states]
+        return states if row == NOWHERE else [array[row : row + 1] for array in states]
+
+    def keep(
+        self, rows: list[Sequence | None], parts: Sequences[Sequences[Array | None]],
+        whole: list[Array] | None,
+    ) -> None:  # fmt: skip
+        """Take the states of these sequences out of what their batch gave, row by row in `parts`,
+        and merged in `whole` where it came so; None is a row without a request. Raises BackendError
+        for what cannot be a state; then nothing is kept."""
+        if not self.states:
+            return
+        if whole is None:
+            each = [self._checked(part, 1) for part in parts]
+            for sequence, states in zip(rows, each, strict=True):
+                if sequence is not None:
+                    sequence.states, sequence.row = states, NOWHERE
+            return
+        kept = self._checked(whole, len(parts))
+        views = len(parts) == 1 or sum([array.nbytes for array in kept]) <= VIEW_LIMIT_BYTES
+        for row, sequence in enumerate(rows):
+            if sequence is None:
+                continue
+            if views:
+                sequence.states, sequence.row = kept, row if self._batched else NOWHERE
+            else:
+                sequence.states = [array[row : row + 1].copy() for array in kept]
+                sequence.row = NOWHERE
+
+    def _checked(self, outputs: Sequences[Array | None], rows: int) -> list[Array]:
+        """The states among the outputs of so many rows."""
+        states = []
+        for state in self.states:
+            array, spec = outputs[state.output], state.spec
+            expected = (rows, *spec.shape[1:]) if self._batched else spec.shape
+            if array is None:
+                raise BackendError(f"the model did not return state output '{spec.name}'")
+            if len(array.shape) != len(expected) or any(
+                theirs not in (-1, ours) for ours, theirs in zip(array.shape, expected, strict=True)
+            ):
+                raise BackendError(
+                    f"the model returned shape {list(array.shape)} in state output '{spec.name}', "
+                    f"expected {list(expected)}"
+                )
+            states.append(array)
+        return states
+
+
+def _spread(rows: list[Sequence | None], given: Column) -> Column:
+    """The arrays of the rows that have one, and zeros, as large, for the others."""
+    if len(given) == len(rows):
+        return given
+    nothing = np.zeros_like(given[0])
+    if nothing.dtype == object:
+        nothing.fill(b"")
+    arrays = iter(given)
+    return [nothing if row is None else next(arrays) for row in rows]
