@@ -1,5 +1,5 @@
-"""What a server is given because its options say so: a log, a file for traces, certificates,
-resources of instances.
+"""What a server is given because its options say so: a log, a file for traces, certificates, a
+cache, resources of instances.
 
 Each is made, or what is wrong with the options is said. It refuses to know what is served.
 """
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from inferd.batching.rate_limiter import RateLimiter, read_amounts
+from inferd.caching.local import LocalCache
+from inferd.caching.redis import RedisCache
+from inferd.config.cache import LocalOptions, cache_options
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
 from inferd.observability.log_settings import LogSettings
@@ -55,6 +58,14 @@ def trace_file(name: str | None) -> TraceFile | None:
             field="trace_file",
         )
     return TraceFile(path)
+
+
+def cache(config: ServerConfig) -> LocalCache | RedisCache | None:
+    """Raises ConfigError for one that there is not."""
+    options = cache_options(config.cache_config)
+    if options is None:
+        return None
+    return LocalCache(options.size) if isinstance(options, LocalOptions) else RedisCache(options)
 
 
 def server_tls(config: ServerConfig) -> ServerTls | None:

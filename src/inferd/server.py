@@ -17,10 +17,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inferd.caching.local import CacheUsage
 from inferd.config.backend_config import read_backend_config
 from inferd.config.server import ServerConfig
 from inferd.config.trace_config import read_trace_config
-from inferd.equipment import log_file, log_settings, rate_limiter, server_tls, trace_file
+from inferd.equipment import (
+    cache,
+    log_file,
+    log_settings,
+    rate_limiter,
+    server_tls,
+    trace_file,
+)
 from inferd.errors import ConfigError
 from inferd.observability.logging import configure_logging
 from inferd.observability.machine import available_cores
@@ -123,7 +131,7 @@ class Server:
         self.manager = ModelManager(
             paths, cores, config.model_load_thread_count, engine, progress, config.trust, tracing,
             Reading(config.model_config_name, config.auto_complete_config), backends,
-            config.model_load_retry_count, rate_limiter(config),
+            config.model_load_retry_count, rate_limiter(config), cache(config),
         )  # fmt: skip
         shared_memory = SharedMemory(config.shared_memory == "system")
         self.data = DataPlane(self.manager, config.strict_readiness, shared_memory, config.id)
@@ -325,9 +333,12 @@ class Server:
 
             self._metrics = MetricsRegistry(
                 self.manager.served_models, self.manager.served_llms,
-                lambda: self.listener.responses, lambda: self.calls.calls,
+                lambda: self.listener.responses, lambda: self.calls.calls, self._cache_usage,
             )  # fmt: skip
         return self._metrics.render()
+
+    def _cache_usage(self) -> CacheUsage | None:
+        return self.manager.cache.usage if self.manager.cache is not None else None
 
 
 async def _start(listener: HttpListener, host: str, port: int, field: str) -> str:

@@ -86,7 +86,7 @@ def test_such_a_field_is_named_wherever_it_stands() -> None:
 
 def test_only_such_fields_are_taken_out() -> None:
     document: dict[str, Any] = {
-        "max_batch_size": 0, "response_cache": {}, "instance_group": [{"count": 1}],
+        "max_batch_size": 0, "scheduling_choice": {}, "instance_group": [{"count": 1}],
         "input": [{"dims": [], "format": ""}], "name": "",
     }  # fmt: skip
     before = repr(document)

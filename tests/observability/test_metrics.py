@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
 from inferd.observability.metrics import LLM_HISTOGRAMS, LLM_METRICS, MetricsRegistry
-from inferd.observability.statistics import ModelStatistics
+from inferd.observability.statistics import Histogram, ModelStatistics
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Model:
     metric_tags: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
     statistics: ModelStatistics = field(default_factory=ModelStatistics)
+    keeps_answers: bool = True
 
     def queue_depth(self) -> int:
         return 0
@@ -86,6 +87,7 @@ def test_every_metric_is_there_once_and_none_without_a_language_model() -> None:
 
 def test_a_models_tags_are_labels_of_all_of_its_metrics() -> None:
     models = [Model("a", {"team": "search", "tier": "1"}), Model("b", {"team": "ads"}), Model("c")]
+    models[0].statistics.steps["1", "m"] = Histogram((1,))
     text = MetricsRegistry(lambda: models, list, dict, dict).render().decode()
     found: dict[str, set[tuple[str, str]]] = {"a": set(), "b": set(), "c": set()}
     for metric in text_string_to_metric_families(text):
@@ -93,4 +95,6 @@ def test_a_models_tags_are_labels_of_all_of_its_metrics() -> None:
             if "model" in sample.labels:
                 tags = sample.labels.get("team", "?"), sample.labels.get("tier", "?")
                 found[sample.labels["model"]].add(tags)
+    assert 'inferd_ensemble_step_duration_seconds_count{model="a",step="1"' in text
+    assert 'nv_cache_num_hits_per_model{model="c"' in text
     assert found == {"a": {("search", "1")}, "b": {("ads", "")}, "c": {("", "")}}

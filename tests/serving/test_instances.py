@@ -65,7 +65,7 @@ async def test_a_model_with_passive_instances_only_is_ready_and_says_so(tmp_path
         with pytest.raises(ModelUnavailable, match="all its instance groups are passive"):
             await managed.ask()
         served = managed.manager.predictive("m")
-        assert not served.runs_now()
+        assert not served.runs_now(1)
         assert served.submit_riders([], 2, 0, lambda answer: None) is None
 
 

@@ -64,6 +64,11 @@ class Batcher:
         """Requests that wait."""
         raise NotImplementedError
 
+    @property
+    def runs_now(self) -> bool:
+        """Whether rows that were merged already might run before anybody waits for them."""
+        return False
+
     def queue_depths(self) -> dict[int, int]:
         """Requests that wait, by priority; nothing without priorities."""
         return {}

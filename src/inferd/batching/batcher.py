@@ -163,7 +163,7 @@ class DynamicBatcher(Batcher):
         wait, no instance is free, a batch takes long, the policy wants a say, or the run failed
         and each must be tried by itself.
         """
-        if not self._may_skip_queue or self.queue.size or self._retries:
+        if not self.runs_now:
             return None
         start_ns = _clock_ns()
         result = self._runner.run_now(inputs, rows)
@@ -178,8 +178,13 @@ class DynamicBatcher(Batcher):
         statistics.executed(
             rows, rows, result.input_ns, result.infer_ns, 0, int(time.time() * 1000)
         )
-        statistics.succeeded([arrival_ns] * rows, start_ns, end_ns)
+        statistics.succeeded_at_once(rows, arrival_ns, start_ns, end_ns)
         return result.outputs
+
+    @property
+    def runs_now(self) -> bool:
+        """See Batcher; `run_now` would ask the runner."""
+        return self._may_skip_queue and not self.queue.size and not self._retries
 
     def look(self) -> None:
         """An instance may be free that was not: look at the queue at the end of the turn."""

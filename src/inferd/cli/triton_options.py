@@ -121,6 +121,7 @@ TAKEN: Final[Mapping[str, Callable[[str], Words]]] = {
     **{name: _milliseconds(name, ours) for name, ours in _IN_MILLISECONDS.items()},
     "grpc-http2-max-ping-strikes": _valued("grpc-max-ping-strikes"),
     "log-verbose": _verbose,
+    "response-cache-byte-size": _valued("cache-config", "local,size="),
     "trace-level": _valued("trace-config", "level="),
     "trace-rate": _valued("trace-config", "rate="),
     "trace-count": _valued("trace-config", "count="),
@@ -159,7 +160,6 @@ IGNORED: Final[Mapping[str, str]] = {
     "enable-peer-access": "GPUs are not told to read each other's memory",
     "buffer-manager-thread-count": "tensors are not copied on threads of their own",
     "host-policy": "instances are not bound to NUMA nodes or cores; start the server under numactl",
-    "response-cache-byte-size": "answers are not kept for requests that are equal",
 }
 """Options that change nothing here, and why: none of them changes an answer."""
 

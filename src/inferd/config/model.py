@@ -30,7 +30,7 @@ Isolation = Literal["auto", "thread", "process"]
 
 NOT_YET = frozenset(
     {
-        "ensemble_scheduling", "scheduling_choice", "response_cache", "model_transaction_policy",
+        "scheduling_choice", "model_transaction_policy",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""
@@ -51,7 +51,8 @@ OWN_NAMES = frozenset(
 """Fields whose keys are the user's own names."""
 
 LabelName = Annotated[
-    str, Meta(pattern=r"^(?!(model|version|reason|le|__.*)$)[a-zA-Z_][a-zA-Z0-9_]*$")
+    str,
+    Meta(pattern=r"^(?!(model|version|reason|le|step|step_model|__.*)$)[a-zA-Z_][a-zA-Z0-9_]*$"),
 ]
 """A name for a label of metrics, none of those that they have anyhow."""
 

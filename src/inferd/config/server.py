@@ -183,6 +183,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "of which whoever reaches the server may then read and write all that it may."
         ),
     ] = "none"
+    cache_config: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where answers of models with response_cache are kept: local,size=BYTES, "
+            "or redis,host=HOST,port=PORT,user=...,password=... (repeatable)."
+        ),
+    ] = ()
     trust: Annotated[
         bool,
         Meta(

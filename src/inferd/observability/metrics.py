@@ -53,6 +53,19 @@ class ModelView(Protocol):
     def backlogged_sequences(self) -> int:
         """Sequences that wait for a slot."""
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether its answers are kept."""
+
+
+class CacheView(Protocol):
+    """What is read of the cache in this process."""
+
+    size_bytes: int
+    used_bytes: int
+    entries: int
+    evictions: int
+
 
 class LlmView(Protocol):
     """What is read of one loaded version of a language model."""
@@ -124,6 +137,47 @@ MODEL_METRICS: tuple[ModelMetric, ...] = (
                 lambda m: m.active_sequences()),
     ModelMetric("inferd_backlogged_sequences", GAUGE, "Sequences that wait for a slot",
                 lambda m: m.backlogged_sequences()),
+)  # fmt: skip
+
+
+CACHE_METRICS: tuple[ModelMetric, ...] = (
+    ModelMetric("nv_cache_num_hits_per_model", COUNTER,
+                "Number of requests answered from the response cache, per model",
+                lambda m: m.statistics.cache_hit.count),
+    ModelMetric("nv_cache_num_misses_per_model", COUNTER,
+                "Number of requests whose answer was not in the response cache, per model",
+                lambda m: m.statistics.cache_miss.count),
+    ModelMetric("nv_cache_hit_duration_per_model", COUNTER,
+                "Total cache hit duration per model, in microseconds",
+                lambda m: m.statistics.cache_hit.ns // 1000),
+    ModelMetric("nv_cache_miss_duration_per_model", COUNTER,
+                "Total cache miss duration per model, in microseconds",
+                lambda m: m.statistics.cache_miss.ns // 1000),
+)  # fmt: skip
+"""Of models whose answers are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMetric:
+    """A number of the cache in this process."""
+
+    name: str
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    help: str
+    value: Callable[[CacheView], float]
+
+
+LOCAL_CACHE_METRICS: tuple[CacheMetric, ...] = (
+    CacheMetric("inferd_cache_size_bytes", GAUGE, "Most bytes that the response cache may hold",
+                lambda c: c.size_bytes),
+    CacheMetric("inferd_cache_used_bytes", GAUGE, "Bytes that the response cache holds",
+                lambda c: c.used_bytes),
+    CacheMetric("inferd_cache_utilization", GAUGE, "Share of the response cache in use",
+                lambda c: c.used_bytes / c.size_bytes),
+    CacheMetric("inferd_cache_entries", GAUGE, "Answers in the response cache",
+                lambda c: c.entries),
+    CacheMetric("inferd_cache_evictions", COUNTER, "Answers that made room for others",
+                lambda c: c.evictions),
 )  # fmt: skip
 
 
@@ -226,6 +280,7 @@ _NV_TOTAL = re.compile(rb"\b(nv_\w+)_total\b")
 FAILURES = ("nv_inference_request_failure", "Number of failed inference requests, by reason")
 DEPTHS = ("inferd_priority_queue_depth", "Requests waiting, of models with priorities, by level")
 CLOSED = ("inferd_batches_closed", "Batches by the reason they were closed")
+STEPS = ("inferd_ensemble_step_duration_seconds", "From the start of an ensemble's step to its end")
 RESPONSES = ("inferd_http_responses", "HTTP answers by status")
 CALLS = ("inferd_grpc_calls", "gRPC calls that have ended, by method and status")
 
@@ -236,11 +291,13 @@ class ServerCollector:
     def __init__(
         self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
         responses: Callable[[], dict[int, int]], calls: Callable[[], dict[tuple[str, str], int]],
+        cache: Callable[[], CacheView | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._models = models
         self._llms = llms
         self._responses = responses
         self._calls = calls
+        self._cache = cache
         self._cpu = CpuUtilization()
 
     def collect(self) -> Iterator[Metric]:
@@ -269,6 +326,8 @@ class ServerCollector:
                 buckets, total = _buckets(entry.histogram(model.statistics), entry.scale)
                 histograms.add_metric(values, buckets, total)
             yield histograms
+        yield from _of_caches(labels, models, self._cache())
+        yield from _of_steps(labels, models)
         yield from _of_llms(list(self._llms()))
         answers = CounterMetricFamily(*RESPONSES, labels=["status"])
         for status, count in sorted(self._responses().items()):
@@ -298,9 +357,10 @@ class MetricsRegistry:
     def __init__(
         self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
         responses: Callable[[], dict[int, int]], calls: Callable[[], dict[tuple[str, str], int]],
+        cache: Callable[[], CacheView | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._registry = CollectorRegistry()
-        self._registry.register(ServerCollector(models, llms, responses, calls))
+        self._registry.register(ServerCollector(models, llms, responses, calls, cache))
 
     def render(self) -> bytes:
         """The page in Prometheus' text format; Triton's counters lack the usual suffix."""
@@ -317,6 +377,35 @@ def _by_reason(
     for model, values in models:
         for reason, count in counts(model.statistics).items():
             family.add_metric([*values, reason], count)
+    yield family
+
+
+def _of_caches(
+    labels: list[str], models: list[tuple[ModelView, list[str]]], cache: CacheView | None
+) -> Iterator[Metric]:
+    keeping = [(model, values) for model, values in models if model.keeps_answers]
+    for metric in CACHE_METRICS if keeping else ():
+        family = metric.kind(metric.name, metric.help, labels=labels)
+        for model, values in keeping:
+            family.add_metric(values, metric.value(model))
+        yield family
+    if cache is None:
+        return
+    for entry in LOCAL_CACHE_METRICS:
+        family = entry.kind(entry.name, entry.help, labels=[])
+        family.add_metric([], entry.value(cache))
+        yield family
+
+
+def _of_steps(labels: list[str], models: list[tuple[ModelView, list[str]]]) -> Iterator[Metric]:
+    ensembles = [(model, values) for model, values in models if model.statistics.steps]
+    if not ensembles:
+        return
+    family = HistogramMetricFamily(*STEPS, labels=[*labels, "step", "step_model"])
+    for model, values in ensembles:
+        for step, histogram in model.statistics.steps.items():
+            buckets, total = _buckets(histogram, 1e-9)
+            family.add_metric([*values, *step], buckets, total)
     yield family
 
 

@@ -50,6 +50,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_equal(self, value: int, count: int) -> None:
+        """Count a value so many times."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
+
 
 ResponseEnd = Literal["success", "fail", "empty_response", "cancel"]
 
@@ -110,6 +115,10 @@ class ModelStatistics:
         self.queue_histogram = Histogram(LATENCY_BOUNDS_NS)
         self.compute_histogram = Histogram(LATENCY_BOUNDS_NS)
         self.batch_histogram = Histogram(BATCH_BOUNDS)
+        self.steps: dict[tuple[str, str], Histogram] = {}
+        """Of an ensemble: how long each step took, by its number and model."""
+        self.cache_hit = Duration()
+        self.cache_miss = Duration()
         self.load_ns = 0
 
     def batch_closed(self, reason: str) -> None:
@@ -147,6 +156,22 @@ class ModelStatistics:
             request_counts[bisect_left(LATENCY_BOUNDS_NS, end_ns - arrival_ns)] += 1
         self.queue_histogram.total += count * start_ns - came_ns
         self.request_histogram.total += count * end_ns - came_ns
+
+    def succeeded_at_once(self, count: int, arrival_ns: int, start_ns: int, end_ns: int) -> None:
+        """As `succeeded`, of requests that all came at the same time."""
+        waited_ns, took_ns = start_ns - arrival_ns, end_ns - arrival_ns
+        self.success.add(count, count * took_ns)
+        self.queue.add(count, count * waited_ns)
+        self.queue_histogram.observe_equal(waited_ns, count)
+        self.request_histogram.observe_equal(took_ns, count)
+
+    def answered_from_cache(
+        self, arrival_ns: int, lookup_ns: int, end_ns: int, wall_ms: int
+    ) -> None:
+        """Count a request whose answer was kept: when it came, when the look-up began and ended."""
+        self.succeeded_at_once(1, arrival_ns, lookup_ns, end_ns)
+        self.cache_hit.add(1, end_ns - lookup_ns)
+        self.last_inference_ms = wall_ms
 
     def failed(self, reason: FailureReason, request_ns: int) -> None:
         """Count one request that ended in an error or was given up."""

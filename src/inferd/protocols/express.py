@@ -239,11 +239,9 @@ class ExpressLanes:
 def is_plain(served: ServedModel) -> bool:
     """Whether a model's requests can be plain ones: one small input of numbers, small outputs."""
     inputs, outputs = served.description.inputs, served.outputs
-    layout = served.description.layout
     return (
         served.description.max_batch_size > 0
-        and (layout is None or layout.by_rows)
-        and served.sequences is None
+        and served.mergeable
         and len(inputs) == 1
         and not inputs[0].any_shape
         and not served.signature.streams

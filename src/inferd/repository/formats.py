@@ -115,7 +115,11 @@ BACKENDS = (
 )
 SUFFIXES = (*dict.fromkeys(kind.suffix for kind in FORMATS), ".py")
 
+ENSEMBLE = "ensemble"
+"""Models made of models: there is no file of one, only a configuration."""
+
 PLATFORMS = {
+    ENSEMBLE: ENSEMBLE,
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "torch",
     "tensorflow_savedmodel": "tensorflow",

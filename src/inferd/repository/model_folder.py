@@ -5,6 +5,8 @@
 <model>/<version>/model.onnx        a file, a folder or a Python file with a name that says
                                     what it is (`formats.py`), or
 <model>/<version>/                  itself what a framework saves as a folder
+
+An ensemble has no files: its versions are empty folders, or version 1 without any.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from inferd.errors import ConfigError
 from inferd.repository.formats import (
     ALIASES,
     BACKENDS,
+    ENSEMBLE,
     FIL,
     FIL_TYPES,
     FOLDER_FORMATS,
@@ -106,6 +109,11 @@ def described_source(
         *(_files_below(folder / "warmup") if config.model_warmup else ()),
     ]
     versions = {}
+    if backend == ENSEMBLE:
+        mark = fingerprint(beside)
+        numbers = versions_in(folder) or {1: folder}
+        versions = {number: VersionSource(at, mark) for number, at in numbers.items()}
+        return ModelSource(name, config, backend, versions, labels, sent=sent)
     for number, directory in sorted(versions_in(folder).items()):
         path = _model_in(directory, config, backend)
         if backend == PYTHON:
@@ -132,6 +140,11 @@ def _backend(config: ModelConfig, folder: Path) -> str:
             raise ConfigError(f"'{named}': {NOT_HERE[named]}", field=field)
     if config.backend == FIL:
         return _forest(config, folder)
+    if config.ensemble_scheduling is not None and config.platform != ENSEMBLE:
+        raise ConfigError(
+            f"is '{config.platform}', with ensemble_scheduling it has to be '{ENSEMBLE}'",
+            field="platform",
+        )
     if config.backend:
         return ALIASES.get(config.backend, config.backend)
     if config.platform:

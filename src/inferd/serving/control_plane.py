@@ -12,6 +12,7 @@ from inferd.observability.logging import log_settings, set_log_settings
 from inferd.observability.tracing import Tracing
 from inferd.repository.model_config import decode_model_config
 from inferd.repository.source import ModelSource
+from inferd.serving.ensembles.roster import with_members
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_model import ServedModel
 from inferd.types.model import ModelReadyState, ModelStatus
@@ -62,10 +63,11 @@ class ControlPlane:
             override = decode_model_config(config, file="parameters.config", strict=False)
         await self._manager.load(name, override, files)
 
-    async def unload(self, name: str) -> None:
-        """Stop serving a model; returns when it takes no more requests."""
+    async def unload(self, name: str, dependents: bool = False) -> None:
+        """Stop serving a model, with `dependents` also the models that were loaded for it only;
+        returns when it takes no more requests."""
         self._check_explicit()
-        await self._manager.unload(name)
+        await self._manager.unload(name, dependents)
 
     def _check_explicit(self) -> None:
         if self._mode == "poll":
@@ -118,14 +120,15 @@ class ControlPlane:
         self._known = set(sources)
         if self._mode == "explicit":
             names = set(self._load_model)
-            wanted = sources if "*" in names else {n: sources[n] for n in names if n in sources}
+            wanted = sources if "*" in names else with_members(names, sources)
+            self._manager.roster.came(wanted if "*" in names else names, wanted)
             for name in sorted(names - set(sources) - {"*"}):
                 await self._manager.apply(
                     ModelSource(name, error=f"'{name}' of --load-model is not in the repository")
                 )
         else:
             wanted = sources
-        await asyncio.gather(*[self._manager.apply(source) for source in wanted.values()])
+        await self._manager.apply_all(wanted)
         self._manager.starting = False
 
     async def poll(self) -> None:
@@ -145,10 +148,9 @@ class ControlPlane:
         gone = self._known - set(sources)
         self._known = set(sources)
         await asyncio.gather(
-            *[
-                self._manager.apply(source, retry=False)
-                for source in sources.values()
-                if source.name not in self._manager.overridden
-            ],
-            *[self._manager.remove(name) for name in gone],
+            self._manager.apply_all(
+                {n: s for n, s in sources.items() if n not in self._manager.overridden},
+                retry=False,
+            ),
+            self._manager.remove_all(gone),
         )

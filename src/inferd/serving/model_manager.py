@@ -6,7 +6,7 @@ One lock a model keeps its changes in order; requests never take it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from inferd.backends.registry import LLM, isolated
 from inferd.batching.rate_limiter import RateLimiter, limited_instances
+from inferd.caching.redis import RedisCache
 from inferd.config.backend_config import NO_SETTINGS, BackendConfig
 from inferd.config.model import ModelConfig
 from inferd.config.unused import unused_fields
@@ -29,11 +30,17 @@ from inferd.errors import (
 from inferd.observability.machine import has_gpu
 from inferd.observability.tracing import Tracing
 from inferd.processes.heap import trim_memory
-from inferd.repository.formats import PYTHON
+from inferd.repository.formats import ENSEMBLE, PYTHON
 from inferd.repository.layout import READING, Reading, scan
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
+from inferd.serving.answer_cache import Cache
 from inferd.serving.asks import Asks
+from inferd.serving.ensembles.loading import (
+    EnsembleModel,
+    load_ensemble,
+)
+from inferd.serving.ensembles.roster import Roster, members_of, with_members, without_circles
 from inferd.serving.isolated_loading import load_isolated
 from inferd.serving.model_loading import load_model
 from inferd.serving.mounts import Mounts
@@ -63,7 +70,7 @@ class ModelManager:
         progress: LoadProgress | None = None, trust: bool = False,
         tracing: Tracing | None = None, reading: Reading = READING,
         backend_config: BackendConfig = NO_SETTINGS, load_retries: int = 0,
-        limiter: RateLimiter | None = None,
+        limiter: RateLimiter | None = None, cache: Cache | None = None,
     ) -> None:  # fmt: skip
         self.default: dict[str, Served] = {}
         """Highest ready version of each model: what a request without a version gets."""
@@ -89,6 +96,8 @@ class ModelManager:
         self.overridden: set[str] = set()
         """Models that were loaded otherwise than the repository has them, until they are again."""
         self.sent = SentModels(self._off_loop)
+        self.roster = Roster()
+        self.cache = cache
         self._asks = Asks(self.predictive)
         self.mounts = Mounts()
         self.tracing = tracing or Tracing()
@@ -199,18 +208,25 @@ class ModelManager:
             async with self.sent.laid_out(files) as sent:
                 config = override or ModelConfig()
                 source = await self._off_loop(lambda: sent.source(name, config, self._trust))
-                await self._load_source(source)
+                await self._load_source(source, await self.scan() if members_of(source) else {})
             self.overridden.add(name)
             return
-        found = (await self.scan()).get(name)
+        sources = await self.scan()
+        found = sources.get(name)
         if found is None:
             raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
-        await self._load_source(found if override is None else _with_config(found, override))
+        source = found if override is None else _with_config(found, override)
+        await self._load_source(source, sources)
         (self.overridden.discard if override is None else self.overridden.add)(name)
 
-    async def _load_source(self, source: ModelSource) -> None:
+    async def _load_source(self, source: ModelSource, sources: Mapping[str, ModelSource]) -> None:
+        """Load a model and, of an ensemble, those of `sources` that it is made of and that are not
+        loaded."""
         name = source.name
-        await self.apply(source)
+        needed = with_members([name], {**sources, name: source})
+        along = {n: s for n, s in needed.items() if n not in self.default}
+        self.roster.came([name], along)
+        await self.apply_all({**along, name: source})
         wanted = choose_versions(source.config.version_policy, source.versions)
         failed = [
             f"version {version} is at {record.state.value} state: {record.reason}"
@@ -220,6 +236,39 @@ class ModelManager:
         if name in self.errors or failed:
             reason = self.errors.get(name) or "; ".join(failed)
             raise InvalidRequest(f"load failed for model '{name}': {reason}")
+
+    async def apply_all(self, sources: Mapping[str, ModelSource], retry: bool = True) -> None:
+        """Bring models to what their sources say, each ensemble after the models of its steps; then
+        ensembles whose models have changed. `retry` as of `apply`."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+
+        async def bring(source: ModelSource) -> None:
+            if not source.error:
+                before = [tasks[name] for name in members_of(source) if name in tasks]
+                await asyncio.gather(*before, return_exceptions=True)
+            await self.apply(source, retry)
+
+        loop = asyncio.get_running_loop()
+        for name, source in without_circles(sources).items():
+            tasks[name] = loop.create_task(bring(source))
+        await asyncio.gather(*tasks.values())
+        await self._renew_ensembles()
+
+    async def _renew_ensembles(self) -> None:
+        """Load ensembles whose models have come, or have come again with other tensors."""
+        while changed := self.roster.changed():
+            source = changed[0]
+            self.roster.making(source.name)
+            if self._outdated(source):
+                for record in self.records.get(source.name, {}).values():
+                    record.loaded_from = record.failed_from = None
+                await self.apply(source)
+
+    def _outdated(self, source: ModelSource) -> bool:
+        wanted = choose_versions(source.config.version_policy, source.versions)
+        records = self.records.get(source.name, {})
+        found = [records[version].served if version in records else None for version in wanted]
+        return any(not isinstance(one, EnsembleModel) or one.outdated for one in found)
 
     async def apply(self, source: ModelSource, retry: bool = True) -> None:
         """Bring a model to what its source says: load what is new, then retire what is not wanted.
@@ -239,6 +288,7 @@ class ModelManager:
                 self.errors[name] = source.error
                 return
             self.errors.pop(name, None)
+            self.roster.expect(source)
             wanted = choose_versions(source.config.version_policy, source.versions)
             if not wanted:
                 self.errors[name] = "the version policy chooses none of the versions that exist"
@@ -247,8 +297,22 @@ class ModelManager:
                 for version in [v for v in self.records.get(name, {}) if v not in wanted]:
                     self._retire(name, version, "unloaded")
 
-    async def unload(self, name: str) -> None:
-        """Stop serving a model; returns once it takes no more requests, memory comes back later."""
+    async def unload(self, name: str, dependents: bool = False) -> None:
+        """Stop serving a model; returns once it takes no more requests, memory comes back later.
+
+        With `dependents` also the models that were loaded for it only, if it is an ensemble, and
+        that no other ensemble needs.
+        """
+        source = self.roster.leave(name)
+        left = [record.served for record in self.records.get(name, {}).values()]
+        await self._unload(name)
+        if dependents and source is not None:
+            await asyncio.gather(*[served.drain() for served in left if served is not None])
+            for member in self.roster.go_along(source):
+                if member in self.records:
+                    await self.unload(member, dependents)
+
+    async def _unload(self, name: str) -> None:
         async with self._lock(name):
             if name not in self.records and name not in self.errors:
                 raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
@@ -265,6 +329,15 @@ class ModelManager:
         if not any(record.served for record in self.records.get(name, {}).values()):
             self.records.pop(name, None)
 
+    async def remove_all(self, names: Iterable[str]) -> None:
+        """As `remove`, of several models: ensembles, and what they have begun, before the models of
+        their steps."""
+        left = set(names)
+        while left:
+            now = self.roster.outermost(left)
+            await asyncio.gather(*[self.remove(name) for name in now])
+            left -= now
+
     async def settle(self) -> None:
         """Wait until every retired version is closed."""
         while self._retiring:
@@ -279,6 +352,8 @@ class ModelManager:
         for name in list(self.records):
             await self.unload(name)
         await self.settle()
+        if isinstance(self.cache, RedisCache):
+            await self.cache.close()
         self._loaders.shutdown()
 
     async def _load_version(self, source: ModelSource, version: int, retry: bool) -> bool:
@@ -300,9 +375,11 @@ class ModelManager:
             name, version, source.versions[version].path, source.backend, config,
             intra_op_threads(self._cores, source.config.active_count), source.labels,
             self._trust, source.folder, source.sent,
+            fingerprint=source.versions[version].fingerprint,
         )  # fmt: skip
         try:
             served = await self._load_limited(spec)
+            await self._settle_cache(served)
         except InferdError as error:
             record.failed_from = origin
             self._load_failed(name, version, record, str(error))
@@ -318,6 +395,7 @@ class ModelManager:
         record.loaded_from = origin
         if source.sent is not None:
             source.sent.hold()
+        self.roster.loaded(name)
         self._wanted.add(name)
         self._set_default(name)
         if previous is not None:
@@ -346,7 +424,7 @@ class ModelManager:
     async def _load_limited(self, spec: LoadSpec) -> Served:
         """Load a model whose instances may need resources that the server has."""
         instances = limited_instances(spec.config) if self._limiter is not None else []
-        if self._limiter is None or not instances or spec.backend == LLM:
+        if self._limiter is None or not instances or spec.backend in (LLM, ENSEMBLE):
             return await self._load_in_tries(spec)
         limits = self._limiter.join(instances)
         try:
@@ -355,7 +433,24 @@ class ModelManager:
             limits.leave()
             raise
 
+    async def _settle_cache(self, served: Served) -> None:
+        """Have answers kept, if the model wants that; raises ConfigError, and then it is closed."""
+        if not isinstance(served, ServedModel) or not served.config.response_cache.enable:
+            return
+        if self.cache is None:
+            extra = {"model": served.name, "try": "--cache-config local,size=BYTES"}
+            _log.warning("model enables response_cache, and the server has no cache", extra=extra)
+            return
+        try:
+            served.keep_answers(self.cache)
+        except ConfigError:
+            await self._close_model(served)
+            raise
+
     async def _load(self, spec: LoadSpec) -> Served:
+        if spec.backend == ENSEMBLE:
+            self.roster.making(spec.name)
+            return load_ensemble(spec, self.predictive, asyncio.get_running_loop())
         _check_instances(spec)
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)

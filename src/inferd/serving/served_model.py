@@ -5,13 +5,16 @@ runs. Everything but `close` runs on the loop's thread.
 """
 
 import asyncio
+import hashlib
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from inferd import __version__
 from inferd.backends.base import ModelDescription
 from inferd.batching.batcher import BatchRunner, DynamicBatcher
 from inferd.batching.levels import Levels
@@ -22,6 +25,7 @@ from inferd.batching.sequences.batcher import SequenceBatcher
 from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import (
+    ConfigError,
     InferdError,
     InvalidRequest,
     ModelUnavailable,
@@ -32,6 +36,8 @@ from inferd.errors import (
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
 from inferd.repository.sent_files import SentFiles
+from inferd.repository.source import Fingerprint
+from inferd.serving.answer_cache import AnswerCache, Cache
 from inferd.serving.sequence_model import client_specs, sequence_batcher
 from inferd.serving.validation import RequestValidator
 from inferd.serving.visits import MountedApp
@@ -69,6 +75,8 @@ class LoadSpec:
     """Where the model lies, if it came with a request."""
     limits: Limits | None = None
     """What its instances need to run, where resources are limited."""
+    fingerprint: Fingerprint = ()
+    """What its files looked like when they were read."""
 
 
 class ModelRunner(BatchRunner, Protocol):
@@ -146,6 +154,9 @@ class ServedModel:
         self.created_s = int(time.time())
         self.instance_count = loaded.instance_count
         self.app = loaded.app
+        self.cache: AnswerCache | None = None
+        """Where answers are kept, if they are."""
+        self._loop = loop
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._refuses = loaded.culprits is not None or loaded.passive
@@ -182,13 +193,13 @@ class ServedModel:
 
     def submit(
         self, request: InferenceRequest, on_done: OnDone,
-        on_part: OnPart | None = None,
+        on_part: OnPart | None = None, riders: int = 1,
     ) -> QueuedRequest:  # fmt: skip
         """Queue a request; `on_done` is called once, on the loop's thread, unless it is cancelled.
 
         With `on_part` a model that streams tells it each part, and `on_done` an answer without
-        outputs. Raises InvalidRequest, Unsupported, Overloaded or ModelUnavailable at once, and
-        then `on_done` is not called.
+        outputs. `riders` is how many requests of one row each it stands for. Raises InvalidRequest,
+        Unsupported, Overloaded or ModelUnavailable at once, and then `on_done` is not called.
         """
         arrival_ns = _clock_ns()
         try:
@@ -201,10 +212,16 @@ class ServedModel:
                         "ModelStreamInfer"
                     )
                 item.on_part = on_part
+            identity = self.identity if self.cache is not None else b""
         except InferdError:
             self.statistics.failed("OTHER", _clock_ns() - arrival_ns)
             raise
-        self._batchers[self._place(request)].enqueue(item)
+        item.riders = riders
+        enqueue = self._batchers[self._place(request)].enqueue
+        if self.cache is None:
+            enqueue(item)
+        else:
+            self.cache.submit(item, identity, self.method(request.method)[1], enqueue)
         return item
 
     def _item(self, request: InferenceRequest, on_done: OnDone, arrival_ns: int) -> QueuedRequest:
@@ -247,6 +264,43 @@ class ServedModel:
             raise Unsupported(f"model '{self.name}' has no method '{name}'")
         return self.explain_signature, self._explain_inputs
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers are kept for requests that are equal."""
+        return self.cache is not None
+
+    def keep_answers(self, cache: Cache) -> None:
+        """Answer requests that are equal to earlier ones by what is kept of those; raises
+        ConfigError for a model whose answers depend on more than a request, or are many."""
+        reason = ""
+        if self.signature.streams or self.config.model_transaction_policy.decoupled:
+            reason = "with 'decoupled' transaction policy"
+        elif self.config.sequence_batching is not None:
+            reason = "with sequence batching scheduler"
+        elif self.signature.sessions:
+            reason = "which keeps state for each session"
+        if reason:
+            raise ConfigError(
+                f"Response Cache does not currently support model {self.name} {reason}. Please "
+                "disable the response cache.",
+                field="response_cache.enable",
+            )
+        self.cache = AnswerCache(
+            cache, lambda: self.identity, self.name, str(self.version), self.statistics, self._loop
+        )
+
+    @cached_property
+    def _own_identity(self) -> bytes:
+        spec = self.spec
+        parts = (__version__, self.name, self.version, spec.backend, spec.trust, spec.fingerprint)
+        return hashlib.sha256(repr((*parts, spec.config)).encode()).digest()
+
+    @property
+    def identity(self) -> bytes:
+        """Which model it is, as its files and its configuration are now: what kept answers are
+        found by."""
+        return self._own_identity
+
     def _place(self, request: InferenceRequest) -> int:
         """Which of the runners, and their queues, it is for: requests of a session all go the same
         way."""
@@ -280,9 +334,23 @@ class ServedModel:
             return None
         return item
 
-    def runs_now(self) -> bool:
-        """Whether `run_now` would run one row at this moment."""
-        return self._loaded.runners[0].runs_now(1)
+    def runs_now(self, rows: int) -> bool:
+        """Whether `run_now` would run so many rows at this moment."""
+        return (
+            self.batcher.runs_now
+            and self.mergeable
+            and not self.traced
+            and len(self._batchers) == 1
+            and self._loaded.runners[0].runs_now(rows)
+        )
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether requests may be merged before they get here: where each is rows of a batch, and
+        no answers are kept, which is by request."""
+        layout = self.description.layout
+        by_rows = layout is None or layout.by_rows
+        return by_rows and self.cache is None and self.sequences is None
 
     @property
     def traced(self) -> bool:
@@ -314,7 +382,8 @@ class ServedModel:
 
     def in_flight(self) -> int:
         """Requests accepted and not answered."""
-        return sum([batcher.in_flight for batcher in self._batchers]) + len(self.app or ())
+        elsewhere = len(self.app or ()) + (len(self.cache) if self.cache is not None else 0)
+        return sum([batcher.in_flight for batcher in self._batchers]) + elsewhere
 
     @property
     def metric_tags(self) -> Mapping[str, str]:
@@ -335,6 +404,8 @@ class ServedModel:
 
     async def drain(self) -> None:
         """Wait until nothing is queued or running. New requests have been stopped."""
+        if self.cache is not None:
+            await self.cache.drain()
         for batcher in self._batchers:
             await batcher.drain()
         if self.app is not None:

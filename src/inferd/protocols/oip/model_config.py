@@ -20,6 +20,7 @@ from inferd.config.scheduling import (
     BatchOutput,
     Message,
     ModelDynamicBatching,
+    ModelEnsembling,
     ModelInstanceGroup,
     ModelQueuePolicy,
     ModelRateLimiter,
@@ -37,6 +38,7 @@ def model_config(served: ServedModel) -> dict[str, Any]:
     batched = description.max_batch_size > 0
     inputs = {entry.name: entry for entry in config.input}
     outputs = {entry.name: entry for entry in config.output}
+    ensemble = config.ensemble_scheduling
     result: dict[str, Any] = {
         "name": served.name,
         "platform": description.platform,
@@ -48,8 +50,9 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "output": [_output(spec, outputs.get(spec.name), batched) for spec in served.outputs],
         "batch_input": [_of_batch(entry) for entry in config.batch_input],
         "batch_output": [_of_batch(entry) for entry in config.batch_output],
-        "instance_group": _instance_groups(served),
-        "default_model_filename": config.default_model_filename or served.spec.path.name,
+        "instance_group": [] if ensemble is not None else _instance_groups(served),
+        "default_model_filename": config.default_model_filename
+        or ("" if ensemble is not None else served.spec.path.name),
         "cc_model_filenames": dict(config.cc_model_filenames),
         "metric_tags": dict(config.metric_tags),
         "parameters": {
@@ -59,6 +62,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
     }
     if config.sequence_batching is not None:
         result["sequence_batching"] = _sequence_batching(config.sequence_batching)
+    elif ensemble is not None:
+        result["ensemble_scheduling"] = _ensemble_scheduling(ensemble)
     elif batched:
         result["dynamic_batching"] = _dynamic_batching(
             config.dynamic_batching or ModelDynamicBatching()
@@ -67,6 +72,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         result["optimization"] = _set_fields(config.optimization)
     if config.model_metrics.metric_control:
         result["model_metrics"] = _set_fields(config.model_metrics)
+    if config.response_cache.enable:
+        result["response_cache"] = {"enable": True}
     return result
 
 
@@ -164,6 +171,11 @@ def _sequence_batching(batching: ModelSequenceBatching) -> dict[str, Any]:
 
 
 _DIRECT = msgspec.to_builtins(StrategyDirect())
+
+
+def _ensemble_scheduling(ensemble: ModelEnsembling) -> dict[str, Any]:
+    printed: dict[str, Any] = msgspec.to_builtins(ensemble)
+    return printed
 
 
 def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Source: Triton's model repository extension.
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -58,13 +58,16 @@ def load_override(parameters: Mapping[str, Any]) -> LoadOverride:
     return LoadOverride(config, files)
 
 
-def check_unload(parameters: Iterable[str]) -> None:
-    """Refuse parameters of an unload that are unknown."""
-    for key in parameters:
+def unload_dependents(parameters: Mapping[str, Any]) -> bool:
+    """Whether models that were loaded for an ensemble go with it; raises InvalidRequest."""
+    for key, value in parameters.items():
         if key != "unload_dependents":
             raise InvalidRequest(
                 f"unload parameter '{key}' is unknown; expected 'unload_dependents'"
             )
+        if not isinstance(value, bool):
+            raise InvalidRequest("unload parameter 'unload_dependents' must be true or false")
+    return bool(parameters.get("unload_dependents", False))
 
 
 def _config(text: Any) -> Any:

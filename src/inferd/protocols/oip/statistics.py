@@ -36,8 +36,8 @@ def model_statistics(served: ServedModel) -> dict[str, Any]:
             "compute_input": _duration(counted.compute_input),
             "compute_infer": _duration(counted.compute_infer),
             "compute_output": _duration(counted.compute_output),
-            "cache_hit": {"count": 0, "ns": 0},
-            "cache_miss": {"count": 0, "ns": 0},
+            "cache_hit": _duration(counted.cache_hit),
+            "cache_miss": _duration(counted.cache_miss),
         },
         "response_stats": {
             str(place): {

@@ -13,10 +13,10 @@ from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
-    check_unload,
     index_line,
     load_override,
     no_repository_name,
+    unload_dependents,
 )
 from inferd.protocols.oip.shared_memory import (
     NO_CUDA,
@@ -147,8 +147,8 @@ class InferenceService:
     async def unload(self, request: Message, context: CallContext) -> Message:
         """Stop serving a model; what is in flight is still answered."""
         _check_repository(request)
-        check_unload(request.parameters)
-        await self._control.unload(request.model_name)
+        dependents = unload_dependents(_values(request.parameters, "unload parameter"))
+        await self._control.unload(request.model_name, dependents)
         return _class("RepositoryModelUnloadResponse")()
 
     # -- settings ------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from inferd.protocols.oip.log_settings import changed_log_settings, log_settings
 from inferd.protocols.oip.metadata import model_metadata, server_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.repository import (
-    check_unload,
     index_line,
     load_override,
     no_repository_name,
+    unload_dependents,
 )
 from inferd.protocols.oip.shared_memory import (
     NO_CUDA,
@@ -159,8 +159,8 @@ class OipRoutes:
     async def unload(self, request: Request) -> Response:
         """Stop serving a model; what is in flight is still answered."""
         body = await _body(request, UnloadRequest)
-        check_unload(body.parameters)
-        await self._control.unload(request.path_params["model"])
+        dependents = unload_dependents(body.parameters)
+        await self._control.unload(request.path_params["model"], dependents)
         return Response(b"", 200, media_type="application/json")
 
     async def named_repository(self, request: Request) -> Response:
