@@ -10,11 +10,11 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test test-all lint format proto bench bench-llm clean
+.PHONY: help demo demo-llm test test-all lint format proto bench bench-llm bench-triton clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | while IFS= read -r line; do \
-		printf '  make %-9s %s\n' "$${line%%:*}" "$${line##*## }"; \
+		printf '  make %-12s %s\n' "$${line%%:*}" "$${line##*## }"; \
 	done
 
 demo: $(VENV)/demo.stamp ## Train a classifier of digits, serve it, ask it (DEMO_ONCE=1: then stop)
@@ -49,6 +49,9 @@ bench: $(VENV)/dev.stamp ## Measure: make bench ARGS="..."
 
 bench-llm: $(VENV)/dev.stamp ## Measure language engines: make bench-llm ARGS="..."
 	$(BIN)/python -m benchmarks.llm $(ARGS)
+
+bench-triton: $(VENV)/dev.stamp ## Measure beside Triton: make bench-triton ARGS="..."
+	$(BIN)/python -m benchmarks.triton $(ARGS)
 
 clean: ## Remove everything that make made, .venv too
 	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -1,5 +1,6 @@
-"""Triton's own server, as the package nvidia-pytriton carries it: gRPC only, with one model of its
-Python backend, by the name given.
+"""Triton's own server, as the package nvidia-pytriton carries it: over gRPC alone, with one model
+of its Python backend, by the name given; or, where BENCH_REPOSITORY names one, with a whole
+repository of such models, over HTTP as well.
 
 The package is installed for its binaries alone. Its backend looks for the process that runs models
 (the stub, one for each version of Python) beside itself, and the stub for the library of its
@@ -43,17 +44,21 @@ def installed() -> Path:
     return Path(found.submodule_search_locations[0]) / "tritonserver"
 
 
-def lay_out(carried: Path, folder: Path, name: str) -> None:
-    """Writes backends and model repository anew."""
-    shutil.rmtree(folder, ignore_errors=True)
+def lay_out_backends(carried: Path, folder: Path) -> None:
+    """Puts the Python backend and its stub together, anew."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = carried / "python_backend_stubs" / version / "triton_python_backend_stub"
-    (folder / "backends").mkdir(parents=True)
-    backend = folder / "backends" / "python"
-    backend.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    backend = folder / "python"
+    backend.mkdir(parents=True)
     for file in (*(carried / "backends" / "python").iterdir(), stub):
         (backend / file.name).symlink_to(file)  # in place each finds the libraries beside it
-    model = folder / "models" / name
+
+
+def lay_out_model(models: Path, name: str) -> None:
+    """Writes the repository of one model, anew."""
+    shutil.rmtree(models, ignore_errors=True)
+    model = models / name
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text(config(json.loads(os.environ["BENCH_SETTINGS"])))
     shutil.copyfile("model.py", model / "1" / "model.py")
@@ -61,16 +66,23 @@ def lay_out(carried: Path, folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     carried, folder = installed(), Path(sys.prefix) / "triton"
-    lay_out(carried, folder, sys.argv[1])
+    lay_out_backends(carried, folder / "backends")
     program = str(carried / "bin" / "tritonserver")
     os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     flags = {
-        "model-repository": folder / "models",
         "backend-directory": folder / "backends",
-        "allow-http": "false",
         "allow-metrics": "false",
         "grpc-address": "127.0.0.1",
         "grpc-port": os.environ["BENCH_GRPC_PORT"],
         "exit-timeout-secs": 5,
     }
+    if repository := os.environ.get("BENCH_REPOSITORY"):
+        flags |= {
+            "model-repository": repository,
+            "http-address": "127.0.0.1",
+            "http-port": os.environ["BENCH_PORT"],
+        }
+    else:
+        lay_out_model(folder / "models", sys.argv[1])
+        flags |= {"model-repository": folder / "models", "allow-http": "false"}
     os.execv(program, [program, *(f"--{name}={value}" for name, value in flags.items())])

@@ -1,0 +1,1 @@
+"""Triton repositories, served unmodified by Triton itself and by inferd, beside each other."""
