@@ -22,13 +22,13 @@ from inferd.protocols.http2.frames import (
     REFUSED_STREAM,
     frame,
 )
-from inferd.server import Server
+from inferd.server import NetworkServer
 from protocols.http2.client import Client, data, headers, request
 
 
 def client(**options: Any) -> Client:
     """A client of the connections that a server with these options has."""
-    server = Server(ServerConfig(paths=("model.onnx",), **options))
+    server = NetworkServer(ServerConfig(paths=("model.onnx",), **options))
     assert server.grpc is not None
     made = Client(server.grpc.limits, sink=server.calls)  # type: ignore[arg-type]
     return made.begin()
@@ -103,7 +103,7 @@ def test_the_largest_message(size: int, status: bytes) -> None:
 
 
 def test_no_listener_without_grpc() -> None:
-    assert Server(ServerConfig(paths=("model.onnx",), grpc=False)).grpc is None
+    assert NetworkServer(ServerConfig(paths=("model.onnx",), grpc=False)).grpc is None
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_values_that_make_no_sense_are_refused(option: str) -> None:
 )
 def test_options_that_cannot_be_met_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InferdError, match=message):
-        Server(ServerConfig(paths=("model.onnx",), **options))
+        NetworkServer(ServerConfig(paths=("model.onnx",), **options))
 
 
 def test_traces_are_those_of_the_options_from_the_start(tmp_path: Path) -> None:
     entries = f"triton,file={tmp_path / 'traces.json'}", "level=TIMESTAMPS", "rate=3"
-    server = Server(ServerConfig(paths=("model.onnx",), trace_config=entries))
-    settings = server.manager.tracing.settings()
+    server = NetworkServer(ServerConfig(paths=("model.onnx",), trace_config=entries))
+    settings = server.core.manager.tracing.settings()
     assert (settings.timestamps, settings.rate) == (True, 3)
-    assert server.manager.tracing.file == str(tmp_path / "traces.json")
+    assert server.core.manager.tracing.file == str(tmp_path / "traces.json")
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_metrics_may_be_left_out() -> None:
     for metrics in (True, False):
         app: Any = create_app(None, None, bytes if metrics else None, 1)  # type: ignore[arg-type]
         assert ("/metrics" in own_paths(app)) is metrics
-    assert Server(ServerConfig(paths=("x",), metrics=False, metrics_port=0)).metrics is None
-    assert Server(ServerConfig(paths=("x",))).metrics is None
+    assert NetworkServer(ServerConfig(paths=("x",), metrics=False, metrics_port=0)).metrics is None
+    assert NetworkServer(ServerConfig(paths=("x",))).metrics is None

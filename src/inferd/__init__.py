@@ -1,11 +1,13 @@
 """inferd: one inference server for every model.
 
-What a model author imports is here, and loaded when it is first used.
+What an author of models imports is here, and `Server`, which runs models in one's own process. Each
+is loaded when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inferd.embedded.server import Server
     from inferd.errors import InvalidRequest
     from inferd.sdk.annotations import Field, Shape
     from inferd.sdk.depends import depends
@@ -18,6 +20,7 @@ __all__ = [
     "Field",
     "InvalidRequest",
     "Model",
+    "Server",
     "Session",
     "Shape",
     "__version__",
@@ -28,6 +31,7 @@ _HOMES = {
     "Field": "inferd.sdk.annotations",
     "InvalidRequest": "inferd.errors",
     "Model": "inferd.sdk.model",
+    "Server": "inferd.embedded.server",
     "Session": "inferd.sdk.session",
     "Shape": "inferd.sdk.annotations",
     "depends": "inferd.sdk.depends",

@@ -7,7 +7,6 @@
 A class may also be tested without a server: make it, call `load` and `predict`.
 """
 
-import inspect
 import json
 import re
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from inferd.embedded.options import path_of
 from inferd.repository.layout import scan
 from inferd.sdk.model import Model
 
@@ -119,7 +119,7 @@ def serve(*models: type[Model] | str | Path, options: tuple[str, ...] = ()) -> I
 
     `options` are more arguments of the command line. Raises ServerFailed.
     """
-    paths = [_path(model) for model in models]
+    paths = [path_of(model) for model in models]
     command = [sys.executable, "-m", "inferd", "serve", *paths, "--http-port", "0", *options]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -130,12 +130,6 @@ def serve(*models: type[Model] | str | Path, options: tuple[str, ...] = ()) -> I
         yield server
     finally:
         server.stop()
-
-
-def _path(model: type[Model] | str | Path) -> str:
-    if isinstance(model, type):
-        return f"{inspect.getfile(model)}:{model.__qualname__}"
-    return str(model)
 
 
 def _names(model: type[Model] | str | Path) -> list[str]:

@@ -31,13 +31,6 @@ def fp32(*shape: int, name: str = "INPUT0") -> triton.InferInput:
     return tensor(name, "FP32", np.ones(shape, np.float32))
 
 
-def test_an_unknown_model_is_404(client: Client) -> None:
-    with pytest.raises(InferenceServerException) as error:
-        client.infer("nope", one())
-    assert error.value.status() == "404"
-    assert "Request for unknown model: 'nope' is not found" in error.value.message()
-
-
 @pytest.mark.parametrize("version", ["99", "0", "01x", "-1"])
 def test_an_unknown_version_is_404(client: Client, version: str) -> None:
     with pytest.raises(InferenceServerException) as error:
@@ -47,44 +40,12 @@ def test_an_unknown_version_is_404(client: Client, version: str) -> None:
     assert phrase in error.value.message()
 
 
-def test_a_wrong_shape_is_named_with_the_right_one(client: Client) -> None:
-    message = refused(client, "add_sub", [fp32(1, 17), fp32(1, 16, name="INPUT1")])
-    phrase = "unexpected shape for input 'INPUT0' for model 'add_sub'. Expected [-1,16], got [1,17]"
-    assert phrase in message
-
-
-def test_a_wrong_datatype_is_named_with_the_right_one(client: Client) -> None:
-    wrong = tensor("INPUT0", "INT32", np.ones((1, 16), np.int32))
-    message = refused(client, "add_sub", [wrong, fp32(1, 16, name="INPUT1")])
-    phrase = "inference input 'INPUT0' data-type is 'INT32', but model 'add_sub' expects 'FP32'"
-    assert phrase in message
-
-
-def test_a_missing_input_is_counted(client: Client) -> None:
-    message = refused(client, "add_sub", pair()[:1])
-    assert "expected 2 inputs but got 1 inputs for model 'add_sub'" in message
-
-
 def test_an_unknown_input_is_named(client: Client) -> None:
     assert "'OTHER'" in refused(client, "id_FP32", [fp32(1, 1, name="OTHER")])
 
 
 def test_an_input_that_comes_twice_is_refused(client: Client) -> None:
     assert "'INPUT0'" in refused(client, "id_FP32", [fp32(1, 1), fp32(1, 1)])
-
-
-def test_more_rows_than_the_batch_size_are_refused(client: Client) -> None:
-    message = refused(client, "add_sub", pair(rows=9))
-    assert "inference request batch-size must be <= 8 for 'add_sub'" in message
-
-
-def test_different_rows_in_two_inputs_are_refused(client: Client) -> None:
-    assert "INPUT1" in refused(client, "add_sub", [fp32(2, 16), fp32(1, 16, name="INPUT1")])
-
-
-def test_an_unknown_output_is_named(client: Client) -> None:
-    message = refused(client, "add_sub", pair(), outputs=[triton.InferRequestedOutput("NO")])
-    assert "'NO'" in message
 
 
 def test_an_output_that_is_asked_for_twice_is_refused(client: Client) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from e2e.harness import RunningServer, command, environment, eventually
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
-from inferd.server import Server
+from inferd.server import NetworkServer
 from protocols.http2.certificates import Authority
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
@@ -143,7 +143,7 @@ def test_files_that_cannot_be_used_are_named(
     names = {"cert": files.certificate, "key": files.key, "root": files.authority.path}
     how(names[wrong])  # type: ignore[operator]
     with pytest.raises(ConfigError) as error:
-        Server(configured(files, grpc_root_cert=str(files.authority.path)))
+        NetworkServer(configured(files, grpc_root_cert=str(files.authority.path)))
     option = {"cert": "grpc-server-cert", "key": "grpc-server-key", "root": "grpc-root-cert"}[wrong]
     assert error.value.field == option.replace("-", "_")
     assert f"{names[wrong]} {words}" in str(error.value)
@@ -161,7 +161,7 @@ def test_a_key_of_another_certificate_is_said(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.authority.issue(tmp_path / "other.pem", files.key, "other")
     with pytest.raises(ConfigError, match=f"does not belong .* {files.certificate}") as error:
-        Server(configured(files))
+        NetworkServer(configured(files))
     assert error.value.field == "grpc_server_key"
 
 
@@ -176,7 +176,7 @@ def test_a_key_of_another_certificate_is_said(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_beside_another_is_asked_for(given: str, missing: str) -> None:
     options = {given: "file.pem"}
     with pytest.raises(ConfigError, match="--grpc-server-cert and --grpc-server-key") as error:
-        Server(ServerConfig(paths=("model.onnx",), **options))  # type: ignore[arg-type]
+        NetworkServer(ServerConfig(paths=("model.onnx",), **options))  # type: ignore[arg-type]
     assert error.value.field == missing
 
 

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from e2e.harness import RunningServer, eventually
 from inferd.config.server import ServerConfig
 from inferd.errors import ConfigError
-from inferd.server import Server
+from inferd.server import NetworkServer
 from models import mlp, write_model
 
 Settings = dict[str, Any]
@@ -279,7 +279,7 @@ def test_a_model_in_a_worker_is_traced(tmp_path: Path) -> None:
 def test_a_file_for_traces_that_cannot_be_written_is_said_at_start(folder: Path) -> None:
     for path in (folder / "nowhere" / "traces", folder):
         with pytest.raises(ConfigError, match="cannot write traces to") as error:
-            Server(ServerConfig(paths=(str(folder),), trace_file=str(path)))
+            NetworkServer(ServerConfig(paths=(str(folder),), trace_file=str(path)))
         assert error.value.field == "trace_file"
 
 

@@ -154,7 +154,10 @@ class InstancePool:
         self, instance: ModelInstance, batch: Batch, result: BatchResult, done: Done
     ) -> None:
         """Called by an instance's thread: answer on the loop's thread."""
-        self._loop.call_soon_threadsafe(self._finish, instance, batch, result, done)
+        try:
+            self._loop.call_soon_threadsafe(self._finish, instance, batch, result, done)
+        except RuntimeError:  # the loop has been closed, by whoever answered in its place
+            return
 
     @property
     def trouble(self) -> str:

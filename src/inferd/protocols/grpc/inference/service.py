@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from inferd.errors import InvalidRequest, OnlyStreams, Unsupported
+from inferd.errors import InvalidRequest, ModelNotFound, OnlyStreams, Unsupported
 from inferd.protocols.grpc.inference.response_codec import Encoded, encode_infer, not_by_infer
 from inferd.protocols.grpc.inference.stream import InferStream, decode_apart
 from inferd.protocols.grpc.methods import Buffer, CallContext, Method, Requests
@@ -104,8 +104,11 @@ class InferenceService:
         return _class("ServerReadyResponse")(ready=self._data.ready())
 
     async def model_ready(self, request: Message, context: CallContext) -> Message:
-        """Whether a model answers."""
-        ready = self._data.model_ready(request.name, request.version)
+        """Whether a model answers; as of Triton's, one that does not exist is not ready."""
+        try:
+            ready = self._data.model_ready(request.name, request.version)
+        except ModelNotFound:
+            ready = False
         return _class("ModelReadyResponse")(ready=ready)
 
     async def server_metadata(self, request: Message, context: CallContext) -> Message:
