@@ -137,7 +137,7 @@ class Core:
 
             self._metrics = MetricsRegistry(
                 self.manager.served_models, self.manager.served_llms, responses, calls,
-                self._cache_usage,
+                self._cache_usage, self.manager.asks.metrics,
             )  # fmt: skip
         return self._metrics.render()
 

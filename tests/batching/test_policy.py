@@ -136,3 +136,11 @@ def test_a_closed_batch_has_requests_and_never_too_many_rows(
         assert sum(sizes[: decision.count]) in preferred
     elif decision.reason != "unbatched":  # all that fits is taken
         assert decision.count == len(sizes) or sum(sizes[: decision.count + 1]) > most
+
+
+@pytest.mark.parametrize(("waiting", "enough", "taken"), [(9, 0, 4), (9, 2, 2), (3, 9, 3)])
+def test_requests_of_a_model_without_batching_may_go_together(
+    waiting: int, enough: int, taken: int
+) -> None:
+    policy = BatchPolicy(0, bundle=4)
+    assert policy.decide(iter([1] * waiting), 0, 0, enough=enough) == Close(taken, "unbatched")

@@ -220,3 +220,24 @@ def test_a_repository_may_hold_python_models(tmp_path: Path) -> None:
 def test_several_models_in_a_repositorys_file_need_a_word(tmp_path: Path) -> None:
     app(tmp_path / "m" / "1", APP.replace("class Router", "class _Router"), "model.py")
     assert "say which: model.py:Digits" in found(tmp_path)["m"].error
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class TritonPythonModel:\n    def execute(self, requests): ...",
+        "from other import TritonPythonModel",
+        "try:\n    from other import Fast as TritonPythonModel\nexcept ImportError: ...",
+        "class Mine: ...\nTritonPythonModel = Mine",
+    ],
+)
+@pytest.mark.parametrize("config", ["", "backend: python\n"])
+def test_a_model_for_tritons_python_backend(source: str, config: str, tmp_path: Path) -> None:
+    version = tmp_path / "repository" / "add_sub" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(f"raise SystemExit\n{source}\n")
+    if config:
+        (version.parent / "config.yaml").write_text(config)
+    (found,) = scan((tmp_path / "repository",)).values()
+    assert (found.name, found.backend, found.error) == ("add_sub", "python", "")
+    assert found.versions[1].path.name == "model.py:TritonPythonModel"

@@ -1,6 +1,7 @@
 """A model's workers, which say here what the test has them say: what runs, and what goes wrong."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest, Stage
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, InferdError, ModelUnavailable
-from inferd.serving.asks import Asks
+from inferd.serving.asks import MOST_DEEP, Asks
 from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.worker_pool import WorkerPool
 from inferd.types.datatype import FP32
@@ -24,12 +25,16 @@ from inferd.types.tensor import Tensor, TensorSpec
 from inferd.workers.culprits import Culprits
 from inferd.workers.memory import SLOTS, Window, pack_inline
 from inferd.workers.messages import (
+    Answer,
     Ask,
     Command,
     Done,
     Event,
     Forget,
     Loaded,
+    Meter,
+    Metered,
+    Particulars,
     Run,
     TensorLine,
     WorkerTerms,
@@ -81,7 +86,7 @@ class FakePool:
         return self
 
     async def _start(
-        self, hear: Callable[[Event], None], ended: Callable[[InferdError], None]
+        self, number: int, hear: Callable[[Event], None], ended: Callable[[InferdError], None]
     ) -> Worker:
         how = self.next.pop(0) if len(self.next) > 1 else self.next[0]
         if how == "slow":
@@ -97,6 +102,10 @@ class FakePool:
     def run_alone(self, item: QueuedRequest) -> None:
         (batch,) = Batch([item], item.rows).singles()
         self.pool.run(batch, lambda batch, result: self.results.append(result))
+
+
+def request() -> InferenceRequest:
+    return InferenceRequest("m", "", [Tensor("x", FP32, np.zeros((1, 2), np.float32))])
 
 
 def served(*pools: FakePool) -> ServedModel:
@@ -213,7 +222,7 @@ async def test_a_batch_for_which_no_shared_memory_is_left_fails_and_takes_no_oth
 async def test_what_a_worker_has_asked_is_given_up_when_it_is_gone(close: bool) -> None:
     asked = await FakePool().open()
     model = served(asked)
-    asking = await FakePool(Asks(lambda name: model).heard).open()
+    asking = await FakePool(partial(Asks(lambda *_: model).heard, "asker")).open()
     x = {"x": pack_inline(FP32, np.zeros((1, 2), np.float32))}
     for number in (1, 2, 3):
         asking.made[0].hear(Ask(number, "m", "predict", x, "", False))
@@ -228,3 +237,74 @@ async def test_what_a_worker_has_asked_is_given_up_when_it_is_gone(close: bool) 
     assert model.in_flight() == 0
     await asking.pool.aclose()
     await asked.pool.aclose()
+
+
+LOOP = "asks itself, and its only instance is the one that asks"
+
+
+@on_loop
+async def test_a_model_that_would_wait_for_itself_is_told() -> None:
+    fake = FakePool()
+    model: list[ServedModel] = []
+    fake.pool._asked = partial(Asks(lambda *_: model[0]).heard, "m")
+    await fake.open()
+    model.append(served(fake))
+    worker, x = fake.made[0], {"x": pack_inline(FP32, np.zeros((1, 2), np.float32))}
+    model[0].submit(request(), lambda _: None)
+    await turns(2)
+    worker.hear(Ask(1, "m", "predict", x, "", False))
+    (answer,) = [told for told in worker.told if isinstance(told, Answer)]
+    assert LOOP in str(answer.error)
+    deep = Particulars(depth=MOST_DEEP + 1)
+    worker.hear(Ask(2, "m", "predict", x, "", False, particulars=deep))
+    answer = [told for told in worker.told if isinstance(told, Answer)][-1]
+    assert "have asked one another" in str(answer.error)
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_models_that_ask_one_another_do_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("inferd.serving.asks.CIRCLE_WAIT_S", 0.0)
+    one, other = FakePool(), FakePool()
+    models: dict[str, ServedModel] = {}
+    asks = Asks(lambda name, version: models[name])
+    one.pool._asked, other.pool._asked = partial(asks.heard, "a"), partial(asks.heard, "b")
+    await one.open()
+    await other.open()
+    models.update(a=served(one), b=served(other))
+    models["a"].name, models["b"].name = "a", "b"
+    x = {"x": pack_inline(FP32, np.zeros((1, 2), np.float32))}
+    for model in models.values():  # each has its only worker busy
+        model.submit(request(), lambda _: None)
+    await turns(2)
+    one.made[0].hear(Ask(1, "b", "predict", x, "", False))
+    other.made[0].hear(Ask(1, "a", "predict", x, "", False))
+    await turns(4)
+    assert not [told for told in one.made[0].told if isinstance(told, Answer)]
+    (answer,) = [told for told in other.made[0].told if isinstance(told, Answer)]
+    assert "in a circle" in str(answer.error)
+    await one.pool.aclose()
+    await other.pool.aclose()
+
+
+@on_loop
+async def test_metrics_go_with_the_worker_that_made_them() -> None:
+    asks = Asks(lambda *_: served(fake))
+    fake = FakePool(partial(asks.heard, "m"))
+    await fake.open(2)
+    for number, worker in enumerate(fake.made, 1):
+        worker.hear(Meter(1, "seen", "counter", "", {"a": "b"}))
+        worker.hear(Metered(1, "increment", number))
+    assert b'seen{a="b"} 3.0' in asks.metrics.render()
+    fake.made[0].hear(Metered(1, "value", ask=2))
+    assert Answer(2, {}, value=3.0) in fake.made[0].told
+    fake.made[0].hear(Meter(3, "seen", "gauge", ""))
+    assert "is a counter, not a gauge" in str(fake.made[0].told[-1].error)
+    fake.made[0].hear(Metered(1, "drop"))
+    assert b'seen{a="b"} 3.0' in asks.metrics.render()
+    await fake.pool.aclose()
+    for worker in fake.made:
+        worker.end(BackendError("it fell"))
+    assert asks.metrics.render() == b""

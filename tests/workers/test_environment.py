@@ -1,8 +1,11 @@
 """The Python that a model's workers run with."""
 
+import io
+import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from inferd import testing
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError
 from inferd.testing import ServerFailed
-from inferd.workers.environment import python_of
+from inferd.workers.environment import environment_of, python_of
 
 SOURCE = """
 import sys
@@ -129,3 +132,79 @@ def test_requirements_make_an_environment_once(
         python_of(wrong)
     (made,) = (tmp_path / "cache" / "inferd" / "environments").iterdir()
     assert (made / "complete").is_file()
+
+
+# -- Triton's EXECUTION_ENV_PATH ---------------------------------------------------------------
+
+
+def told(path: str) -> ModelConfig:
+    return ModelConfig(parameters={"EXECUTION_ENV_PATH": {"string_value": path}})
+
+
+def archive(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as made:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            made.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def python_script() -> bytes:
+    """A program that stands for an environment's Python: it is this one."""
+    return f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
+
+
+def test_an_execution_environment_in_the_models_folder(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "env").symlink_to(environment)
+    found = environment_of(told("$$TRITON_MODEL_DIRECTORY/env"), tmp_path)
+    root = tmp_path / "env"
+    assert found.python == str(root / "bin" / "python")
+    assert found.variables["CONDA_PREFIX"] == str(root)
+    assert found.variables["PATH"].startswith(str(root / "bin"))
+    assert environment_of(ModelConfig(), tmp_path) == (sys.executable, {})
+
+
+def test_an_execution_environment_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packed = archive(tmp_path / "env.tar.gz", ("bin/python", python_script()))
+    first = environment_of(told(str(packed)), tmp_path)
+    assert first.python.startswith(str(tmp_path / "cache"))
+    inode = Path(first.python).stat().st_ino
+    assert environment_of(told(str(packed)), tmp_path) == first
+    assert Path(first.python).stat().st_ino == inode
+    os.utime(packed, ns=(1, 1))
+    assert environment_of(told(str(packed)), tmp_path) != first
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_an_archive_that_would_write_elsewhere_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bad = (name.replace("/outside", f"{tmp_path}/outside") if name[0] == "/" else name, b"x")
+    packed = archive(tmp_path / "env.tar.gz", ("bin/python", python_script()), bad)
+    if name[0] == "/":  # what is absolute is taken for relative, and stays inside
+        environment_of(told(str(packed)), tmp_path)
+    else:
+        with pytest.raises(ConfigError, match="cannot be unpacked"):
+            environment_of(told(str(packed)), tmp_path)
+        assert not list((tmp_path / "cache").rglob("python"))
+    assert not list(tmp_path.glob("outside"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "neither an archive nor a folder"), (b"", "cannot be unpacked")]
+)
+def test_a_bad_archive_is_told(
+    content: bytes | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "env.tar.gz"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=said) as refused:
+        environment_of(told(str(file)), tmp_path)
+    assert refused.value.field == "parameters.EXECUTION_ENV_PATH"

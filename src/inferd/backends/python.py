@@ -27,6 +27,7 @@ from inferd.types.datatype import DATATYPES
 from inferd.types.signature import Signature
 from inferd.types.tensor import Array, LeftOut, TensorSpec
 
+TRITON_CLASS: Final = "TritonPythonModel"
 _WAY_OUT: Final = "choose isolation process"
 
 
@@ -39,6 +40,8 @@ class PythonBackend:
     def open(self, path: Path, config: ModelConfig, options: OpenOptions) -> "PythonModel":
         """Run the file and read its class; see Backend."""
         file, _, wanted = path.name.partition(":")
+        if wanted == TRITON_CLASS:
+            raise ConfigError(f"a {TRITON_CLASS} runs in a process; {_WAY_OUT}", field="isolation")
         model_class = _found(path.with_name(file), wanted)
         try:
             card = ModelRuntime(model_class).card

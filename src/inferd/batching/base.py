@@ -154,10 +154,11 @@ class Batcher:
     ) -> None:  # fmt: skip
         """Count, trace and answer a batch whose splitting began at `split_ns`."""
         end_ns = _clock_ns()
-        self._statistics.executed(
-            sum([item.riders for item in batch.items]), batch.rows, input_ns, infer_ns,
-            end_ns - split_ns, int(time.time() * 1000),
-        )  # fmt: skip
+        if batch.items:
+            self._statistics.executed(
+                sum([item.riders for item in batch.items]), batch.rows, input_ns, infer_ns,
+                end_ns - split_ns, int(time.time() * 1000),
+            )  # fmt: skip
         if batch.on_part is not None:
             for item in batch.items:
                 if item.part_ns and item.stage is not DONE:
@@ -177,7 +178,8 @@ class Batcher:
         if item.riders == 1:  # others came before anything was traced
             self.trace.ended(int(self._version), item.request.id, item.arrival_ns, end_ns, compute)
 
-    def _part(self, item: QueuedRequest, part: StreamPart) -> None:
+    def _part(self, batch: Batch, part: StreamPart) -> None:
+        item = batch.items[part.place]
         if item.stage is DONE or item.on_part is None:
             return
         came_ns = _clock_ns()

@@ -17,20 +17,22 @@ from inferd.types.tensor import Array
 
 class StreamPart(msgspec.Struct, eq=False):
     """One part of a request's stream: outputs in the model's order, None for one that it does not
-    have; or an error, which the stream may outlive. `final`: nothing comes behind it."""
+    have; or an error, which the stream may outlive. `final`: nothing comes behind it. `place` is
+    that of the request in its batch."""
 
     arrays: Sequence[Array | None]
     parameters: Parameters | None = None
     error: InferdError | None = None
     final: bool = False
+    place: int = 0
 
 
 class Batch:
     """Requests that run together; `rows` is their number of rows in all.
 
     `start_ns` is when it was handed to an instance, on `time.perf_counter_ns`. One that is
-    `secluded` is to run with nothing beside it. `on_part` takes parts of a stream, if one request
-    wants them.
+    `secluded` is to run with nothing beside it. `on_part` takes parts of streams, if requests want
+    them.
     """
 
     __slots__ = ("items", "on_part", "rows", "secluded", "start_ns")

@@ -297,8 +297,9 @@ class DynamicBatcher(Batcher):
                 item.stage = RUNNING
         self._statistics.batch_closed(reason)
         if batch.items[0].on_part is not None:
-            batch.items[0].part_ns = batch.start_ns
-            batch.on_part = partial(self._part, batch.items[0])
+            for item in batch.items:
+                item.part_ns = batch.start_ns
+            batch.on_part = partial(self._part, batch)
         self.running += 1
         self._runner.run(batch, self._finished, not (self.queue.size or self._retries))
 

@@ -6,6 +6,7 @@ delay is ever added, a batch is whatever waits when an instance is free.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 CloseReason = Literal[
@@ -37,11 +38,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """How requests become batches; `max_batch_size` 0 or 1 is no batching of several requests."""
+    """How requests become batches; `max_batch_size` 0 or 1 is no batching of several requests.
+
+    Of a model without batching so many as a `bundle` may be handed over together, to be run one
+    after the other.
+    """
 
     max_batch_size: int
     preferred_batch_size: tuple[int, ...] = ()
     max_queue_delay_ns: int = 0
+    bundle: int = 1
 
     @property
     def explicit(self) -> bool:
@@ -70,7 +76,10 @@ class BatchPolicy:
         what the configuration asks for goes before it.
         """
         if self.max_batch_size <= 0:
-            return Close(1, "unbatched")
+            if self.bundle == 1:
+                return Close(1, "unbatched")
+            most = min(self.bundle, enough or self.bundle)
+            return Close(sum(1 for _ in islice(sizes, most)), "unbatched")
         limit = self.limit(enough)
         count = rows = preferred_count = 0
         full = False

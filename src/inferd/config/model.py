@@ -30,7 +30,7 @@ Isolation = Literal["auto", "thread", "process"]
 
 NOT_YET = frozenset(
     {
-        "scheduling_choice", "model_transaction_policy",
+        "scheduling_choice",
     }
 )  # fmt: skip
 """Fields of Triton's model configuration that inferd knows of and does not act on yet."""

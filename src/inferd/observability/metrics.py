@@ -19,6 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import generate_latest
 
+from inferd.observability.custom_metrics import CustomMetrics
 from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
 from inferd.observability.statistics import Histogram, ModelStatistics
 from inferd.observability.usage import CpuUtilization, memory_bytes, resident_bytes
@@ -358,13 +359,16 @@ class MetricsRegistry:
         self, models: Callable[[], Iterable[ModelView]], llms: Callable[[], Iterable[LlmView]],
         responses: Callable[[], dict[int, int]], calls: Callable[[], dict[tuple[str, str], int]],
         cache: Callable[[], CacheView | None] = lambda: None,
+        custom: CustomMetrics | None = None,
     ) -> None:  # fmt: skip
+        self._custom = custom or CustomMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(models, llms, responses, calls, cache))
 
     def render(self) -> bytes:
         """The page in Prometheus' text format; Triton's counters lack the usual suffix."""
-        return _NV_TOTAL.sub(rb"\1", generate_latest(self._registry))
+        own = _NV_TOTAL.sub(rb"\1", generate_latest(self._registry))
+        return own + self._custom.render()
 
 
 def _by_reason(

@@ -1,6 +1,6 @@
 """The model classes of a Python file, read from its source without running any of it: those that
-inherit from inferd.Model, here or in files beside it, the options that are written out as their
-keywords, and which other models they need.
+inherit from inferd.Model, here or in files beside it, or are for Triton's Python backend, the
+options that are written out as their keywords, and which other models they need.
 """
 
 import ast
@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferd.errors import ConfigError
+
+TRITON_CLASS = "TritonPythonModel"
+"""The class of a file for Triton's Python backend; it inherits from nothing of inferd's."""
 
 _MUST_BE_LITERAL = ("name", "python", "requirements", "isolation")
 """Options that are needed before the code can run."""
@@ -70,11 +73,25 @@ class ClassReader:
                 inherited = [base for base in known if base is not None]
                 models[node.name] = _class(file, node, inherited, imports, defined)
 
+        if TRITON_CLASS not in models and any(_binds_triton(node) for node in ast.walk(tree)):
+            models[TRITON_CLASS] = PythonClass(file, TRITON_CLASS, predicts=True)
+
     def _base(self, base: tuple[Path | None, str], file: Path) -> PythonClass | None:
         where, name = base
         if where is None:
             return None
         return self.classes(where).get(name)
+
+
+def _binds_triton(node: ast.AST) -> bool:
+    """Whether a statement makes the class of Triton's: by class, by import, by another name."""
+    if isinstance(node, ast.ClassDef):
+        return node.name == TRITON_CLASS
+    if isinstance(node, ast.ImportFrom):
+        return any((alias.asname or alias.name) == TRITON_CLASS for alias in node.names)
+    if isinstance(node, ast.Assign):
+        return any(isinstance(t, ast.Name) and t.id == TRITON_CLASS for t in node.targets)
+    return False
 
 
 _MODEL = (None, "inferd.Model")

@@ -13,7 +13,7 @@ from inferd.config.model import ModelConfig
 from inferd.config.scheduling import ModelInstanceGroup
 from inferd.config.strict import suggest
 from inferd.errors import ConfigError
-from inferd.repository.python_classes import ClassReader, PythonClass
+from inferd.repository.python_classes import TRITON_CLASS, ClassReader, PythonClass
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
 MOST_SOURCES = 500
@@ -134,7 +134,8 @@ def _served(file: Path, classes: dict[str, PythonClass]) -> list[PythonClass]:
     served = [c for c in classes.values() if c.predicts and not c.name.startswith("_")]
     if not served:
         raise ConfigError(
-            f"{file} has no model; expected a class that inherits from inferd.Model and has predict"
+            f"{file} has no model; expected a class that inherits from inferd.Model and has "
+            f"predict, or Triton's {TRITON_CLASS}"
         )
     return served
 

@@ -28,6 +28,7 @@ class ControlPlane:
 
     def __init__(self, manager: ModelManager, config: ServerConfig) -> None:
         self._manager = manager
+        manager.asks.control = self
         self._mode = config.model_control_mode
         self._load_model = config.load_model
         self._polls = config.model_control_mode == "poll" or config.reload

@@ -58,7 +58,8 @@ class DataPlane:
             if error.code == "model_not_found":
                 raise
             return False
-        return self.live() and not served.trouble
+        says_ready = not isinstance(served, ServedModel) or served.says_ready
+        return self.live() and not served.trouble and says_ready
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
         """What a ready model is; raises ModelNotFound or ModelUnavailable."""

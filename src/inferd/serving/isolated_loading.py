@@ -22,7 +22,7 @@ from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
 from inferd.serving.visits import MountedApp
 from inferd.serving.worker_pool import WorkerPool, start_all
 from inferd.workers.culprits import Culprits
-from inferd.workers.environment import python_of
+from inferd.workers.environment import Environment, environment_of
 from inferd.workers.messages import Event, Loaded, Start
 from inferd.workers.process import Worker
 
@@ -39,14 +39,17 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
     start_ns = _clock_ns()
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(check_content, spec.path, spec.backend)
-    python = await asyncio.to_thread(python_of, spec.config)
+    environment = await asyncio.to_thread(environment_of, spec.config, spec.path.parent.parent)
     culprits = Culprits()
+
+    numbers = itertools.count()
 
     def pool(places: Sequence[ModelInstanceGroup]) -> WorkerPool:
         turns = itertools.cycle(places)
         return WorkerPool(
-            spec.name, lambda: partial(_start, spec, next(turns), python), asks.heard, culprits
-        )
+            spec.name, lambda: partial(_start, spec, next(turns), environment, next(numbers)),
+            partial(asks.heard, spec.name), culprits,
+        )  # fmt: skip
 
     passive = [place for place in spec.config.instances if place.passive]
     active = [place for place in spec.config.instances if not place.passive]
@@ -77,7 +80,8 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
             instance_count=workers, load_ns=_clock_ns() - start_ns, explain=loaded.explain,
             culprits=culprits,
             max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
-            passive=not active, close=partial(_close, aside),
+            passive=not active, close=partial(_close, aside), requests=terms.requests,
+            says_ready=lambda: all(each.says_ready for each in pools),
         )  # fmt: skip
         return ServedModel(spec, made, loop)
     except BaseException:
@@ -91,7 +95,8 @@ def _close(pools: list[WorkerPool]) -> None:
 
 
 async def _start(
-    spec: LoadSpec, place: ModelInstanceGroup, python: str, hear: Callable[[Event], None],
+    spec: LoadSpec, place: ModelInstanceGroup, environment: Environment, number: int,
+    hear: Callable[[Event], None],
     ended: Callable[[InferdError], None],
 ) -> Worker:  # fmt: skip
     worker = Worker(spec.name, hear, ended)
@@ -101,10 +106,11 @@ async def _start(
     start = Start(
         spec.name, spec.backend, str(spec.path), config, spec.threads, spec.trust, place.device,
         logging.getLogger("inferd").getEffectiveLevel(),
-        str(spec.folder) if spec.folder is not None else "",
+        str(spec.folder) if spec.folder is not None else "", spec.version, number,
     )  # fmt: skip
     threads = {n: str(spec.threads) for n in _THREAD_VARIABLES if n not in os.environ}
-    await worker.start(python, start, {"PYTHONUNBUFFERED": "1", **threads})
+    variables = {"PYTHONUNBUFFERED": "1", **threads, **environment.variables}
+    await worker.start(environment.python, start, variables)
     return worker
 
 

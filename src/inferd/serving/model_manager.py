@@ -98,7 +98,7 @@ class ModelManager:
         self.sent = SentModels(self._off_loop)
         self.roster = Roster()
         self.cache = cache
-        self._asks = Asks(self.predictive)
+        self.asks = Asks(self.predictive)
         self.mounts = Mounts()
         self.tracing = tracing or Tracing()
         self._limiter = limiter
@@ -455,7 +455,7 @@ class ModelManager:
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
         if isolated(spec.backend, spec.config):
-            return await load_isolated(spec, self._asks, self.mounts)
+            return await load_isolated(spec, self.asks, self.mounts)
         loop = asyncio.get_running_loop()
         return await self._off_loop(lambda: load_model(spec, loop))
 

@@ -53,6 +53,9 @@ DEFAULT_MAX_WAITING_IN_SEQUENCES = 16 * DEFAULT_MAX_QUEUE_SIZE
 """The same for a model of sequences, whose requests may wait because those before them do, or for
 a slot."""
 
+MAX_BUNDLE = 64
+"""Requests of a model without batching that may go to its worker in one message."""
+
 _clock_ns = time.perf_counter_ns
 
 
@@ -129,6 +132,10 @@ class LoadedModel:
     """The model's own HTTP routes, where it has any."""
     passive: bool = False
     """Whether none of its instances is given requests."""
+    requests: bool = False
+    """Whether the model looks at requests rather than at a batch."""
+    says_ready: Callable[[], bool] = lambda: True
+    """What the model says of itself."""
 
 
 class ServedModel:
@@ -157,6 +164,7 @@ class ServedModel:
         self.cache: AnswerCache | None = None
         """Where answers are kept, if they are."""
         self._loop = loop
+        self.looks_at_requests = loaded.requests
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._refuses = loaded.culprits is not None or loaded.passive
@@ -398,6 +406,16 @@ class ServedModel:
         """Sequences that wait for a slot."""
         return len(self.sequences.table.backlog) if self.sequences is not None else 0
 
+    @property
+    def says_ready(self) -> bool:
+        """Whether the model says of itself that it is ready; one that is not is still asked."""
+        return self._loaded.says_ready()
+
+    @property
+    def runs_one(self) -> bool:
+        """Whether an instance runs one batch at a time."""
+        return all(getattr(runner, "concurrency", 1) == 1 for runner in self._loaded.runners)
+
     def worker_restarts(self) -> int:
         """How often a worker process that had ended was started again."""
         return sum([runner.restarts for runner in self._loaded.runners])
@@ -438,11 +456,13 @@ def _batcher(
             },
         )
         options = levels.of(0)
+    streams = served.signature.streams
     return DynamicBatcher(
         BatchPolicy(
-            served.description.max_batch_size,
+            0 if streams else served.description.max_batch_size,
             batching.preferred_batch_size,
             (batching.max_queue_delay_microseconds or delay_microseconds) * 1000,
+            MAX_BUNDLE if served.looks_at_requests and not streams else 1,
         ),
         options,
         served.outputs,

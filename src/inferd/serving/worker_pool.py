@@ -25,21 +25,22 @@ from inferd.errors import (
     RequestCancelled,
     RequestTimeout,
 )
+from inferd.serving.request_jobs import particulars_of, result_of, rows_of, stacked
 from inferd.serving.worker_seat import Job, Seat, StartWorker
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array, LeftOut
 from inferd.workers.culprits import Culprits
-from inferd.workers.memory import pack, unpack
+from inferd.workers.memory import Window, pack, unpack
 from inferd.workers.messages import (
-    Ask,
     Cancel,
     Done,
     Event,
-    Forget,
+    Health,
     Loaded,
     Packed,
     Part,
     Parted,
+    Question,
     Run,
     Took,
     VisitEvent,
@@ -49,6 +50,9 @@ from inferd.workers.messages import (
 TellBatch = Callable[[Batch, BatchResult], None]
 
 MEMORY_LOOK_S = 0.25
+BUNDLE_NS = 2_000_000
+"""How long requests that are handed over together, to be run one by one, may take."""
+
 CANCEL_S = 1.0
 """How long an asynchronous request may take to notice that its time is over."""
 
@@ -70,7 +74,7 @@ class WorkerPool:
 
     def __init__(
         self, name: str, starts: Callable[[], StartWorker],
-        asked: Callable[[Seat, Ask | Forget], None], culprits: Culprits,
+        asked: Callable[[Seat, Question], None], culprits: Culprits,
     ) -> None:  # fmt: skip
         self._name = name
         self._starts = starts
@@ -87,7 +91,11 @@ class WorkerPool:
         self.concurrency = 1
         self.timeout_s = 0.0
         self.memory_limit_bytes = 0
+        self.requests = False
+        """Whether the model looks at requests rather than at a batch."""
+        self._unbatched = False
         self._kinds: dict[str, list[DataType]] = {}
+        self._streams: dict[QueuedRequest, tuple[Seat, Job]] = {}
         self.restarts = 0
         self._look: Callable[[], None] = lambda: None
         self._fail: Callable[[InferdError], None] = lambda error: None
@@ -99,6 +107,7 @@ class WorkerPool:
         seat = Seat(self._starts(), self._heard, self._lost)
         self._seats.append(seat)
         loaded = await seat.start()
+        self._unbatched = not loaded.max_batch_size
         made = [made.made_as for made in loaded.layout.made] if loaded.layout else []
         self._kinds["predict"] = [*[DATATYPES[line.datatype] for line in loaded.inputs], *made]
         if loaded.explain is not None:
@@ -108,6 +117,7 @@ class WorkerPool:
     def set_terms(self, terms: WorkerTerms, config: ModelConfig) -> None:
         """How the model is to be run; its configuration goes before its code."""
         self.concurrency = terms.concurrency
+        self.requests = terms.requests
         said_s = config.timeout_secs
         self.timeout_s = said_s if said_s is not None else terms.timeout_s or 0.0
         self.memory_limit_bytes = (config.memory_limit_mb or terms.memory_limit_mb or 0) << 20
@@ -138,6 +148,11 @@ class WorkerPool:
     def seats(self) -> Sequence[Seat]:
         """The places of the workers."""
         return self._seats
+
+    @property
+    def says_ready(self) -> bool:
+        """Whether the model says of itself that it is, wherever it runs."""
+        return all(seat.says_ready for seat in self._seats if seat.ready)
 
     @property
     def trouble(self) -> str:
@@ -191,8 +206,13 @@ class WorkerPool:
         return False
 
     def enough(self, waiting: int, first: int = 1) -> int:
-        """See BatchRunner: with several workers free, each gets its share."""
+        """See BatchRunner: with several workers free, each gets its share; and of requests that run
+        one after the other, the first does not wait long for the last."""
         free = sum(seat.ready and not seat.jobs for seat in self._seats)
+        if self._unbatched and self.requests:
+            each_ns = min(self._estimate.predict(count) / count for count in (1, 8, 64))
+            most = int(BUNDLE_NS // max(each_ns, 1))
+            return max(1, min(most, -(-waiting // max(free, 1))))
         return -(-waiting // free) if free > 1 and self.concurrency == 1 else 0
 
     def attach(
@@ -245,11 +265,10 @@ class WorkerPool:
 
     def took(self, item: QueuedRequest, parts: int) -> None:
         """So many parts of a request's stream have gone on to its client."""
-        for seat in self._seats:
-            for job in seat.jobs.values():
-                if job.batch.items[0] is item:
-                    seat.send(Took(job.number, parts))
-                    return
+        found = self._streams.get(item)
+        if found is not None:
+            seat, job = found
+            seat.send(Took(job.number, parts))
 
     # -- jobs ------------------------------------------------------------------------------------
 
@@ -281,13 +300,17 @@ class WorkerPool:
         except (MemoryError, OSError, OverflowError) as error:
             self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
             return
-        rows = [item.rows for item in items]
+        rows = rows_of(items) if self.requests else [item.rows for item in items]
         sessions = [item.request.session for item in items]
+        particulars = particulars_of(items) if self.requests else {}
+        if batch.on_part is not None:
+            self._streams.update(dict.fromkeys(items, (seat, job)))
         job.given_ns = _clock_ns()
         job.input_ns = job.given_ns - start_ns
         if self.timeout_s:
             job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
-        seat.send(Run(number, slot, method, inputs, rows, sessions))
+        stacked = self._unbatched and len(items) > 1
+        seat.send(Run(number, slot, method, inputs, rows, sessions, stacked, particulars))
 
     def _packed(self, seat: Seat, slot: int, method: str, batch: Batch) -> list[Packed | None]:
         columns = batch.columns()
@@ -296,7 +319,10 @@ class WorkerPool:
             for kind, column in zip(self._kinds[method], columns, strict=True)
             if not isinstance(column[0], LeftOut)
         ]
-        packed = iter(pack(given, seat.windows(slot)[0]))
+        packs = pack(given, seat.windows(slot)[0])
+        if self._unbatched and len(batch.items) > 1:
+            packs = [stacked(p, column) for p, (_, column) in zip(packs, given, strict=True)]
+        packed = iter(packs)
         return [None if isinstance(column[0], LeftOut) else next(packed) for column in columns]
 
     def _heard(self, seat: Seat, event: Event) -> None:
@@ -309,7 +335,9 @@ class WorkerPool:
                 job = seat.jobs.get(event.job)
                 if job is not None and job.batch.on_part is not None:
                     job.batch.on_part(_part(event))
-            case Ask() | Forget():
+            case Health(ready):
+                seat.says_ready = ready
+            case _ if isinstance(event, Question):
                 self._asked(seat, event)
             case _ if isinstance(event, VisitEvent):
                 seat.visits.heard(event)
@@ -320,13 +348,18 @@ class WorkerPool:
         inward, outward = seat.windows(job.slot)
         error: InferdError | None = None
         outputs: list[Array] | None = None
-        each: list[list[Array]] | None = None
-        if len(event.errors) == len(job.batch.items):
+        each: list[list[Array | None]] | None = None
+        if self.requests:
+            result = self._requests_result(event, job, outward)
+            outputs, each = [], []
+        elif len(event.errors) == len(job.batch.items):
             error = event.errors[0]
             if job.overdue:
                 error = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
         elif event.each is not None:
-            each = [[unpack(p, None, False) for p in packed] for packed in event.each]
+            each = [
+                [unpack(p, None, False) for p in packed if p is not None] for packed in event.each
+            ]
         else:
             outputs = [unpack(packed, outward, True) for packed in event.outputs]
         if event.kept:
@@ -340,15 +373,30 @@ class WorkerPool:
             self._estimate.observe(job.batch.rows, ran_ns)
         if job.batch.secluded:
             self._acquit(job)
-        result = BatchResult(outputs, error, job.input_ns, ran_ns, event.errors, each)
+        if not self.requests:
+            result = BatchResult(outputs, error, 0, 0, event.errors, each)
+        result.input_ns, result.infer_ns = job.input_ns, ran_ns
         self._end(seat, job, result)
 
+    def _requests_result(self, event: Done, job: Job, outward: Window) -> BatchResult:
+        result = result_of(event, job.batch.items, outward)
+        if job.overdue and result.errors:
+            late = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
+            result.errors = dict.fromkeys(result.errors, late)
+        return result
+
     def _end(self, seat: Seat, job: Job, result: BatchResult) -> None:
-        seat.free(job)
+        self._free(seat, job)
         if not seat.jobs:
             seat.secluded = False
         self._place_secluded()
         job.done(job.batch, result)
+
+    def _free(self, seat: Seat, job: Job) -> None:
+        seat.free(job)
+        if job.batch.on_part is not None:
+            for item in job.batch.items:
+                self._streams.pop(item, None)
 
     # -- what goes wrong -------------------------------------------------------------------------
 
@@ -372,7 +420,7 @@ class WorkerPool:
         running += 0 if seat.secluded else len(seat.visits)
         seat.visits.lost(why)
         for job in jobs:
-            seat.free(job)
+            self._free(seat, job)
             error = why
             for item in job.batch.items:
                 method, arrays = item.request.method, item.arrays
@@ -395,4 +443,4 @@ class WorkerPool:
 
 def _part(part: Part) -> StreamPart:
     arrays = [None if packed is None else unpack(packed, None, False) for packed in part.outputs]
-    return StreamPart(arrays, part.parameters, part.error, part.final)
+    return StreamPart(arrays, part.parameters, part.error, part.final, part.request)

@@ -14,6 +14,7 @@ from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
+from inferd.observability.custom_metrics import Meter
 from inferd.serving.visits import Visits
 from inferd.workers.memory import SLOTS, Window
 from inferd.workers.messages import Command, Event, Loaded
@@ -61,6 +62,11 @@ class Seat:
         self.visits = Visits(self.send, self._end_worker)
         self.asks: dict[int, QueuedRequest] = {}
         """What the worker asks of other models, and has not been answered."""
+        self.meters: dict[int, Meter] = {}
+        """Metrics that the worker has made, by the numbers of its questions."""
+        self.drop_meter: Callable[[Meter], None] = lambda meter: None
+        self.says_ready = True
+        """What the worker's model says of itself."""
         self.restarts = Restarts()
         self.why = ""
         self._was_running = False
@@ -76,6 +82,7 @@ class Seat:
         ended = self._ended = loop.create_future()
         self._slots.clear()
         self._next_slot = 0
+        self.says_ready = True
 
         def hear(event: Event) -> None:
             if isinstance(event, Loaded):
@@ -136,10 +143,13 @@ class Seat:
         return (self.secluded, len(self.jobs) + len(self.visits)) if self.ready else None
 
     def _drop_asks(self) -> None:
-        """Nobody waits for the answers any more."""
+        """Nobody waits for the answers any more, or moves the metrics."""
         asks, self.asks = self.asks, {}
         for item in asks.values():
             item.cancel()
+        meters, self.meters = self.meters, {}
+        for meter in meters.values():
+            self.drop_meter(meter)
 
     def _end_worker(self, why: InferdError) -> None:
         if self.worker is not None:

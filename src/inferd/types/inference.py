@@ -43,7 +43,8 @@ class InferenceRequest(msgspec.Struct, eq=False):
     (`binary_data_output`, `timeout`, ...) has been taken out. `timeout_us` bounds the wait in the
     queue, `deadline_ns` (on `time.perf_counter_ns`) the whole request; 0 is none. `priority` 1 is
     the most urgent, 0 is the model's own default. Requests of one `session` go to the same instance
-    of a model that keeps state. `method` "explain" is for models that can.
+    of a model that keeps state. `method` "explain" is for models that can. `depth` is how many
+    models have asked one another for it; a client's own request has 0.
     """
 
     model_name: str
@@ -58,6 +59,7 @@ class InferenceRequest(msgspec.Struct, eq=False):
     sequence: SequenceStep | None = None
     session: str = ""
     method: str = "predict"
+    depth: int = 0
 
 
 class InferenceResponse(msgspec.Struct, eq=False):

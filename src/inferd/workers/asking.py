@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from queue import SimpleQueue
 
 from inferd.errors import BackendError
@@ -26,7 +27,7 @@ class Asking:
     """An Ask (`sdk/ask.py`) over a worker's socket, from any thread and any event loop."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
-        self._tell = tell
+        self.tell = tell
         self._numbers = itertools.count(1)
         self._takers: dict[int, Take] = {}
         self._signatures: dict[tuple[str, str], Signature] = {}
@@ -73,7 +74,7 @@ class Asking:
             while not (answer := _good(answers.get())).last:
                 yield _outputs(answer)
         finally:
-            self._forget(ask)
+            self.forget(ask)
 
     def astream(self, name: str, inputs: Arrays, session: str) -> AsyncIterator[dict[str, Array]]:
         """As `stream`."""
@@ -95,24 +96,41 @@ class Asking:
             if not streams:
                 yield _outputs(answer)
         finally:
-            self._forget(ask)
+            self.forget(ask)
 
     def _send(
         self, name: str, method: str, inputs: Arrays, session: str, take: Take, *,
         streams: bool = False, signature_only: bool = False,
     ) -> int:  # fmt: skip
         packed = {argument: _packed(array) for argument, array in inputs.items()}
+        return self.start(
+            partial(
+                Ask, model=name, method=method, inputs=packed, session=session, streams=streams,
+                signature_only=signature_only,
+            ),
+            take,
+        )  # fmt: skip
+
+    def start(self, question: Callable[[int], Event], take: Take) -> int:
+        """Ask anything; `take` gets each answer, on the listening thread."""
         with self._lock:
             ask = next(self._numbers)
             self._takers[ask] = take
-        self._tell(Ask(ask, name, method, packed, session, streams, signature_only))
+        self.tell(question(ask))
         return ask
 
-    def _forget(self, ask: int) -> None:
+    def wait(self, question: Callable[[int], Event]) -> Answer:
+        """Ask anything and wait; raises the answer's error."""
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        self.start(question, answers.put)
+        return _good(answers.get())
+
+    def forget(self, ask: int) -> None:
+        """Nobody wants to know any more."""
         with self._lock:
             waited = self._takers.pop(ask, None) is not None
         if waited:
-            self._tell(Forget(ask))
+            self.tell(Forget(ask))
 
 
 def _packed(array: Array) -> Packed:

@@ -36,7 +36,7 @@ from inferd.workers.messages import (
     Took,
     Visit,
 )
-from inferd.workers.runtime import BackendRuntime, Runtime
+from inferd.workers.runtime import BackendRuntime, Runtime, is_triton_model
 from inferd.workers.visits import Visits, open_visits
 from inferd.workers.warmup import warm_up
 
@@ -64,7 +64,7 @@ def main() -> None:
         logging.getLogger(f"inferd.model.{start.model}").exception("loading raised")
         link.tell(Failed(BackendError(f"loading raised {type(error).__name__}: {error}")))
         return
-    jobs: Jobs = (AsyncJobs if runtime.is_async else SyncJobs)(runtime, link.memory, link.tell)
+    jobs = _jobs(runtime, link)
     link.give_jobs_to(jobs, visits)
     link.tell(runtime.loaded())
     jobs.work()
@@ -76,10 +76,22 @@ def main() -> None:
 
 def _opened(start: Start, asking: Asking) -> Runtime:
     if start.backend == "python":
+        if is_triton_model(start.path):
+            from inferd.workers.triton.runtime import TritonRuntime
+
+            return TritonRuntime(start, asking)
         from inferd.workers.python_runtime import PythonRuntime
 
         return PythonRuntime(start, asking)
     return BackendRuntime(start)
+
+
+def _jobs(runtime: Runtime, link: "Link") -> Jobs:
+    if type(runtime).__name__ == "TritonRuntime":
+        from inferd.workers.triton.jobs import TritonJobs
+
+        return TritonJobs(runtime, link.memory, link.tell)
+    return (AsyncJobs if runtime.is_async else SyncJobs)(runtime, link.memory, link.tell)
 
 
 class Link:
@@ -90,7 +102,8 @@ class Link:
         self.memory = memory
         self.asking = Asking(self.tell)
         self._socket = socket
-        self._lock = threading.Lock()
+        # Telling may be interrupted by something that is let go of, and tells so itself.
+        self._lock = threading.RLock()
         self._jobs: Jobs | None = None
         self._visits: Visits | None = None
 

@@ -9,7 +9,7 @@ from inferd.errors import InferdError
 from inferd.types.datatype import DATATYPES, DataType
 from inferd.types.tensor import Array
 from inferd.workers.memory import Window, pack, pack_inline, unpack_all
-from inferd.workers.messages import Done, Part, Run
+from inferd.workers.messages import Done, Packed, Part, Run
 from inferd.workers.runtime import Job, Outcome, Result, Runtime
 
 _NOBODY_ELSE: Final = 2
@@ -19,10 +19,10 @@ _NOBODY_ELSE: Final = 2
 class Desk:
     """The windows of each slot, made as they are needed."""
 
-    def __init__(self, runtime: Runtime, memory: int) -> None:
+    def __init__(self, runtime: Runtime, memory: int, copies: bool = False) -> None:
         self._memory = memory
         self._windows: dict[int, tuple[Window, Window]] = {}
-        self._copies = False
+        self._copies = copies
         loaded = runtime.loaded()
         self._outputs = [DATATYPES[line.datatype] for line in loaded.outputs]
         explain = loaded.explain.outputs if loaded.explain else ()
@@ -33,6 +33,10 @@ class Desk:
         inward, _ = self._of(run.slot)
         inputs = unpack_all(run.inputs, inward, self._copies)
         return Job(run.method, inputs, run.rows, run.sessions)
+
+    def outward(self, slot: int) -> Window:
+        """Where outputs of a slot's job go."""
+        return self._of(slot)[1]
 
     def kept(self, run: Run) -> bool:
         """Whether the model holds on to inputs behind the job: their memory is not used again then,
@@ -70,7 +74,7 @@ class Desk:
         if all(_joins(column) for column in columns):
             packed = pack(list(zip(kinds, columns, strict=True)), window)
             return Done(run.job, packed, errors)
-        each = [
+        each: list[list[Packed | None]] = [
             [pack_inline(kind, array) for kind, array in zip(kinds, arrays, strict=True)]
             for arrays in outcomes
         ]

@@ -96,10 +96,10 @@ class SyncJobs:
             try:
                 result = self._ran(run)
             except BaseException as error:
-                result = [_failure(error)] * len(run.rows)
+                result = [failure_of(error)] * len(run.rows)
             done = _done(self._desk, run, result)
             del result
-            _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
+            tell_end(self._tell, run, noted(done, self._desk.kept(run)))
 
     def _ran(self, run: Run) -> Result:
         stream = self._streams.get(run.job)
@@ -184,11 +184,11 @@ class AsyncJobs:
         try:
             result = await self._ran(run)
         except BaseException as error:
-            result = [_failure(error)] * len(run.rows)
+            result = [failure_of(error)] * len(run.rows)
         del self._tasks[run.job]
         done = _done(self._desk, run, result)
         del result
-        _tell_end(self._tell, run, _noted(done, self._desk.kept(run)))
+        tell_end(self._tell, run, noted(done, self._desk.kept(run)))
 
     async def _ran(self, run: Run) -> Result:
         if not self._runtime.streams or run.method != "predict":
@@ -212,15 +212,16 @@ def _done(desk: Desk, run: Run, result: Result) -> Done:
     try:
         return desk.done(run, result)
     except Exception as error:
-        return desk.done(run, [_failure(error)] * len(run.rows))
+        return desk.done(run, [failure_of(error)] * len(run.rows))
 
 
-def _noted(done: Done, kept: bool) -> Done:
+def noted(done: Done, kept: bool) -> Done:
+    """The end of a job, with whether its inputs are still held."""
     return msgspec.structs.replace(done, kept=True) if kept else done
 
 
-def _tell_end(tell: Callable[[Event], None], run: Run, done: Done) -> None:
-    """Also where a model has put into an error of its own what does not cross."""
+def tell_end(tell: Callable[[Event], None], run: Run, done: Done) -> None:
+    """Tell the end of a job, also where a model has put what does not cross into its error."""
     try:
         tell(done)
     except Exception as error:
@@ -229,7 +230,7 @@ def _tell_end(tell: Callable[[Event], None], run: Run, done: Done) -> None:
         tell(Done(run.job, [], errors, kept=done.kept))
 
 
-def _failure(error: BaseException) -> InferdError:
+def failure_of(error: BaseException) -> InferdError:
     """What a request is told of what was raised, without the arrays that a traceback holds."""
     if isinstance(error, InferdError):
         failure: InferdError = error

@@ -1,5 +1,7 @@
 """What a worker is told (commands) and what it says (events): plain typed values."""
 
+from typing import Literal
+
 import msgspec
 
 from inferd.batching.layout import BatchLayout
@@ -26,13 +28,31 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
+class Particulars(msgspec.Struct, frozen=True, array_like=True):
+    """What a request says beside its inputs, for models that look at requests; most say nothing.
+
+    `outputs` None asks for all. `sequence` is its correlation id, `flags` Triton's of a sequence's
+    start (1) and end (2). `depth` is how many models have asked one another for it.
+    """
+
+    id: str = ""
+    outputs: tuple[str, ...] | None = None
+    parameters: dict[str, bool | int | float | str] | None = None
+    sequence: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout_us: int = 0
+    depth: int = 0
+
+
 # -- commands ----------------------------------------------------------------------------------
 
 
 class Start(_Message, frozen=True):
     """The first command: what to load. `backend` "python" is a class in a file, any other one of
     the registry's; `threads` are the cores it may use, `log_level` that from which on to log,
-    `folder` is the model's own, of all versions, where it has one."""
+    `folder` is the model's own, of all versions, where it has one, `number` which of the model's
+    instances it is, from 0 on."""
 
     model: str
     backend: str
@@ -43,11 +63,18 @@ class Start(_Message, frozen=True):
     device: str
     log_level: int
     folder: str = ""
+    version: int = 1
+    number: int = 0
 
 
 class Run(_Message, frozen=True):
     """Run a batch: inputs in the model's order, merged over requests of so many `rows` each; None
-    is an optional input that was left out. Large ones lie in the window of the slot."""
+    is an optional input that was left out. Large ones lie in the window of the slot.
+
+    `stacked` requests are of a model without batching: they came together, along a dimension that
+    was put before the others, and are run one after the other. `particulars` are by the request's
+    place.
+    """
 
     job: int
     slot: int
@@ -55,6 +82,8 @@ class Run(_Message, frozen=True):
     inputs: list[Packed | None]
     rows: list[int]
     sessions: list[str]
+    stacked: bool = False
+    particulars: dict[int, Particulars] = {}
 
 
 class Cancel(_Message, frozen=True):
@@ -79,6 +108,11 @@ class Answer(_Message, frozen=True):
     error: InferdError | None = None
     signature: Signature | None = None
     last: bool = True
+    final: bool = False
+    """Of a stream: it is known to be the last with outputs."""
+    parameters: dict[str, bool | int | float | str] | None = None
+    value: float = 0.0
+    """The value of a metric; 1 for yes."""
 
 
 class Visit(_Message, frozen=True):
@@ -147,7 +181,8 @@ class TensorLine(msgspec.Struct, frozen=True, array_like=True):
 class WorkerTerms(msgspec.Struct, frozen=True, kw_only=True):
     """How a model wants to be run; None where its author does not say.
 
-    `concurrency` is how many batches one worker takes at a time.
+    `concurrency` is how many batches one worker takes at a time. A model that looks at `requests`
+    rather than at a batch is told their particulars, and fails or answers each by itself.
     """
 
     instances: int | None = None
@@ -156,6 +191,7 @@ class WorkerTerms(msgspec.Struct, frozen=True, kw_only=True):
     memory_limit_mb: int | None = None
     max_queue_delay_microseconds: int | None = None
     depends: tuple[str, ...] = ()
+    requests: bool = False
 
 
 class Loaded(_Message, frozen=True):
@@ -180,24 +216,40 @@ class Loaded(_Message, frozen=True):
 
 class Done(_Message, frozen=True):
     """A job has ended: outputs of all requests but those in `errors`, merged, or where they cannot
-    be, `each` request's own. `kept` says that the model holds on to the inputs' memory."""
+    be, `each` request's own, None for one that is not there. `kept` says that the model holds on to
+    the inputs' memory. Outputs of a model without batching are `stacked` as its inputs are.
+    `parameters` are those of answers, by place among those without error; `reschedule` the places
+    of requests that are to be run once more.
+    """
 
     job: int
     outputs: list[Packed]
     errors: dict[int, InferdError]
-    each: list[list[Packed]] | None = None
+    each: list[list[Packed | None]] | None = None
     kept: bool = False
+    stacked: bool = False
+    parameters: dict[int, dict[str, bool | int | float | str]] | None = None
+    reschedule: tuple[int, ...] = ()
+
+
+class Health(_Message, frozen=True):
+    """The model says whether it is ready, when that has changed; until then it is."""
+
+    ready: bool
 
 
 class Part(_Message, frozen=True):
     """The next of a job's stream: outputs in the model's order, None for one that it does not have,
-    or an error that does not end the stream. `final`: nothing comes behind it."""
+    or an error that does not end the stream. `final`: nothing comes behind it. `request` is the
+    place of the one that it answers.
+    """
 
     job: int
     outputs: list[Packed | None]
     parameters: dict[str, bool | int | float | str] | None = None
     error: InferdError | None = None
     final: bool = False
+    request: int = 0
 
 
 class Ask(_Message, frozen=True):
@@ -210,6 +262,42 @@ class Ask(_Message, frozen=True):
     session: str
     streams: bool
     signature_only: bool = False
+    version: str = ""
+    particulars: Particulars | None = None
+
+
+class Manage(_Message, frozen=True):
+    """The model wants another one loaded, with a configuration as JSON in place of its own and
+    files, by `<version>/<name>`, or unloaded, or asks whether it is ready; the Answer says 1 for
+    yes."""
+
+    ask: int
+    action: Literal["load", "unload", "ready"]
+    model: str
+    version: str = ""
+    config: str = ""
+    files: dict[str, bytes] = {}
+
+
+class Meter(_Message, frozen=True):
+    """The model makes a metric of its own: a family, or with `labels` one of a family. The Answer
+    says that it is there, by the number of the Ask, or why not."""
+
+    ask: int
+    family: str
+    kind: Literal["counter", "gauge", "histogram"]
+    description: str
+    labels: dict[str, str] | None = None
+    buckets: tuple[float, ...] = ()
+
+
+class Metered(_Message, frozen=True):
+    """A metric has moved. Only `value` is answered, under the number `ask`."""
+
+    meter: int
+    what: Literal["increment", "set", "observe", "value", "drop"]
+    value: float = 0.0
+    ask: int = 0
 
 
 class Forget(_Message, frozen=True):
@@ -254,4 +342,21 @@ class Failed(_Message, frozen=True):
 
 
 VisitEvent = Head | Chunk | Drunk | Parted
-Event = Loaded | Done | Part | Ask | Forget | Head | Chunk | Drunk | Parted | Failed | Logged
+Question = Ask | Forget | Manage | Meter | Metered
+Event = (
+    Loaded
+    | Health
+    | Done
+    | Part
+    | Ask
+    | Forget
+    | Manage
+    | Meter
+    | Metered
+    | Head
+    | Chunk
+    | Drunk
+    | Parted
+    | Failed
+    | Logged
+)

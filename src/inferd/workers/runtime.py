@@ -15,6 +15,15 @@ from inferd.errors import InferdError, Unsupported
 from inferd.types.tensor import Array, TensorSpec, left_out
 from inferd.workers.messages import Loaded, Start, TensorLine, WorkerTerms
 
+TRITON_CLASS = "TritonPythonModel"
+"""The class of a file for Triton's Python backend."""
+
+
+def is_triton_model(path: str) -> bool:
+    """Whether a model, `file.py:Class`, is one for Triton's Python backend."""
+    return path.endswith(f":{TRITON_CLASS}")
+
+
 Outcome = list[Array] | InferdError
 Result = Sequence[Array] | Sequence[Outcome]
 """The merged outputs of a job, or an outcome for each of its requests."""

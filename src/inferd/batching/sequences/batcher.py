@@ -351,10 +351,10 @@ class SequenceBatcher(Batcher):
         batch = SequenceBatch(items, rows, instance, self._filling.columns(rows))
         batch.start_ns = _clock_ns()
         batch.secluded = secluded
-        streaming = next((item for item in items if item.on_part is not None), None)
-        if streaming is not None:
-            streaming.part_ns = batch.start_ns
-            batch.on_part = partial(self._part, streaming)
+        for item in items:
+            if item.on_part is not None:
+                item.part_ns = batch.start_ns
+                batch.on_part = partial(self._part, batch)
         self._statistics.batch_closed(reason)
         self.running += 1
         instance.running += 1

@@ -60,6 +60,8 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         },
         "model_warmup": [_warmup(warmup) for warmup in config.model_warmup],
     }
+    if served.signature.streams:
+        result["model_transaction_policy"] = {"decoupled": True}
     if config.sequence_batching is not None:
         result["sequence_batching"] = _sequence_batching(config.sequence_batching)
     elif ensemble is not None:

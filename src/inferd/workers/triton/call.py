@@ -1,0 +1,387 @@
+"""A job's requests and what has come of each: answers that `execute` returned, or that a sender
+gives later, from any thread. It ends once, when every request has its last answer or is to come
+again.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from inferd.errors import BackendError, InferdError
+from inferd.types.datatype import BYTES, DataType
+from inferd.types.tensor import Array
+from inferd.workers.jobs import cost_of
+from inferd.workers.memory import Window, pack, pack_inline
+from inferd.workers.messages import Done, Packed, Part, Run
+from inferd.workers.triton.error import TritonModelException, to_inferd
+from inferd.workers.triton.flow import Flow
+from inferd.workers.triton.request import RELEASE_ALL, InferenceRequest
+from inferd.workers.triton.response import InferenceResponse
+from inferd.workers.triton.sender import InferenceResponseSender
+from inferd.workers.triton.tensor import Tensor
+
+Outputs = list[Array | None]
+
+DROPPED: Final = (
+    "the model let go of a request without an answer: it returned None for it and did not send "
+    "TRITONSERVER_RESPONSE_COMPLETE_FINAL"
+)
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a model is: names and datatypes of its inputs and outputs, whether it batches, and
+    whether its requests may come again."""
+
+    name: str
+    version: int
+    inputs: list[tuple[str, DataType]]
+    outputs: dict[str, int]
+    kinds: list[DataType]
+    batched: bool
+    iterative: bool
+
+
+class Call:
+    """A job whose requests have one answer each. `over` is told the end, `abandoned` that the model
+    has let go of all that could bring it about."""
+
+    __slots__ = (
+        "__weakref__", "_abandoned", "_again", "_columns", "_given", "_left", "_lock", "_outcomes",
+        "_over", "_parameters", "_starts", "left_alone", "run", "terms",
+    )  # fmt: skip
+
+    def __init__(
+        self, terms: Terms, run: Run, arrays: list[Array | None],
+        over: Callable[["Call"], None], abandoned: Callable[["Call"], None],
+    ) -> None:  # fmt: skip
+        self.terms = terms
+        self.run = run
+        self.left_alone = False
+        self._given = [
+            (name, kind, array)
+            for (name, kind), array in zip(terms.inputs, arrays, strict=True)
+            if array is not None
+        ]
+        self._columns: list[list[Array]] | None = None
+        self._over = over
+        self._abandoned = abandoned
+        self._left = len(run.rows)
+        self._outcomes: list[Outputs | InferdError | None] = [None] * self._left
+        self._again: list[int] = []
+        self._parameters: dict[int, dict[str, Any]] = {}
+        self._starts: list[int] | None = None
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if self._left:
+            self._abandoned(self)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for any of it."""
+        return self.left_alone
+
+    # -- what a request asks -----------------------------------------------------------------------
+
+    def requests(self) -> list[InferenceRequest]:
+        """A request for each, in order."""
+        said = self.run.particulars
+        received = InferenceRequest.received
+        if not said:
+            return [received(self, index, None) for index in range(len(self.run.rows))]
+        return [received(self, index, said.get(index)) for index in range(len(self.run.rows))]
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return self.terms.name
+
+    @property
+    def model_version(self) -> int:
+        """The model's version."""
+        return self.terms.version
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """All that there is to ask for."""
+        return [*self.terms.outputs]
+
+    def inputs_of(self, index: int) -> list[Tensor]:
+        """The inputs of a request: views."""
+        of, rows = Tensor.of, self.run.rows
+        if self.run.stacked:
+            return [of(name, kind, array[index]) for name, kind, array in self._given]
+        if len(rows) == 1:
+            return [of(name, kind, array) for name, kind, array in self._given]
+        if self._starts is None:
+            self._starts = [0, *accumulate(rows)]
+        start, end = self._starts[index], self._starts[index + 1]
+        return [of(name, kind, array[start:end]) for name, kind, array in self._given]
+
+    def sender(self, index: int) -> InferenceResponseSender:
+        """What answers a request."""
+        return InferenceResponseSender(self, index)
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def send(self, index: int, response: InferenceResponse | None, final: bool) -> None:
+        """One answer of a sender, or its end; raises TritonModelException."""
+        with self._lock:
+            if self._outcomes[index] is not None and response is not None:
+                closed = "Response sender has been closed." if not self._left else (
+                    "Non-decoupled model cannot send more than one response.")  # fmt: skip
+                raise TritonModelException(f"Unable to send response. {closed}")
+            if response is None:
+                if self._outcomes[index] is None:
+                    raise TritonModelException(
+                        "Unable to send response. Non-decoupled model cannot send complete final "
+                        "before sending a response."
+                    )
+                return
+        self.answer(index, response)
+
+    def answer_all(self, requests: Sequence[InferenceRequest], responses: Sequence[object]) -> bool:
+        """Take what `execute` has returned, where it is what it nearly always is: every request's
+        whole answer, and nothing beside. Otherwise nothing is taken."""
+        terms, said = self.terms, self.run.particulars
+        if not self._left == len(responses) == len(self.run.rows):
+            return False  # some were answered by senders, or alone
+        if said and any(one.outputs is not None for one in said.values()):
+            return False
+        kinds, outputs = terms.kinds, terms.outputs
+        columns: list[list[Array]] = [[] for _ in kinds]
+        for request, response in zip(requests, responses, strict=True):
+            if type(response) is not InferenceResponse or request._release != RELEASE_ALL:
+                return False
+            tensors = response._tensors
+            if response._error or response._parameters or len(tensors) != len(kinds):
+                return False
+            for tensor in tensors:
+                place = outputs.get(tensor._name)
+                if place is None or tensor._kind is not kinds[place]:
+                    return False
+                columns[place].append(tensor._array)
+        if any(len(column) != len(responses) for column in columns):
+            return False
+        self._columns, self._left = columns, 0
+        self._over(self)
+        return True
+
+    def answer(self, index: int, response: InferenceResponse) -> None:
+        """The answer of a request that has none."""
+        outcome = self._outcome(index, response)
+        if response.said and not isinstance(outcome, InferdError):
+            self._parameters[index] = response.said
+        self._settle(index, outcome)
+
+    def fail(self, error: InferdError) -> None:
+        """End every request that is left."""
+        for index in range(len(self._outcomes)):
+            self.fail_one(index, error)
+
+    def fail_one(self, index: int, error: InferdError) -> None:
+        """End a request, if it is left."""
+        if self.is_open(index):
+            self._settle(index, error)
+
+    def repeat(self, index: int) -> None:
+        """A request is to come again."""
+        if not self.terms.iterative:
+            self._settle(index, BackendError(
+                "only a request of an iterative sequence can be rescheduled; say "
+                "sequence_batching { iterative_sequence: true }"
+            ))  # fmt: skip
+            return
+        self._again.append(index)
+        self._settle(index, None)
+
+    def is_open(self, index: int) -> bool:
+        """Whether a request has no answer."""
+        return self._outcomes[index] is None and index not in self._again
+
+    def _settle(self, index: int, outcome: Outputs | InferdError | None) -> None:
+        with self._lock:
+            if self._outcomes[index] is not None:
+                return
+            self._outcomes[index] = outcome
+            self._left -= 1
+            if self._left:
+                return
+        self._over(self)
+
+    def _outcome(self, index: int, response: InferenceResponse) -> Outputs | InferdError:
+        """Outputs in the model's order; those that nobody asked for, or knows, are left out."""
+        error = response.error()
+        if error is not None:
+            return to_inferd(error)
+        terms = self.terms
+        arrays: Outputs = [None] * len(terms.kinds)
+        for tensor in response.output_tensors():
+            place = terms.outputs.get(tensor._name)
+            if place is None:
+                continue
+            kind = terms.kinds[place]
+            try:
+                arrays[place] = tensor._array if tensor._kind is kind else cast(tensor, kind)
+            except TypeError as wrong:
+                return BackendError(str(wrong))
+        said = self.run.particulars.get(index)
+        if said is not None and said.outputs is not None:
+            for name, place in terms.outputs.items():
+                if name not in said.outputs:
+                    arrays[place] = None
+        return arrays
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def done(self, window: Window) -> Done:
+        """What is told of the end, large outputs in the window."""
+        if self._columns is not None:
+            return self._joined(window, self._columns, self.run.rows, {}, None)
+        errors: dict[int, InferdError] = {}
+        whole: list[Outputs] = []
+        places = []
+        for index, outcome in enumerate(self._outcomes):
+            if isinstance(outcome, InferdError):
+                errors[index] = outcome
+            elif outcome is not None:
+                whole.append(outcome)
+                places.append(index)
+        parameters = None
+        if self._parameters:
+            parameters = {
+                n: self._parameters[p] for n, p in enumerate(places) if p in self._parameters
+            }
+        if not whole:
+            return Done(self.run.job, [], errors, [], reschedule=tuple(self._again))
+        rows = [self.run.rows[place] for place in places]
+        columns = list(zip(*whole, strict=True))
+        return self._joined(window, columns, rows, errors, parameters)
+
+    def _joined(
+        self, window: Window, columns: Sequence[Sequence[Array | None]], rows: list[int],
+        errors: dict[int, InferdError], parameters: dict[int, dict[str, Any]] | None,
+    ) -> Done:  # fmt: skip
+        """The end, with outputs in one array each where they fit."""
+        job, again, terms = self.run.job, tuple(self._again), self.terms
+        if parameters is None and all(_joins(c, rows, terms.batched) for c in columns):
+            whole: Any = columns
+            packed = pack(list(zip(terms.kinds, whole, strict=True)), window)
+            stacked = self.run.stacked and not terms.batched
+            if stacked:
+                packed = [_stacked(p, len(rows), c) for p, c in zip(packed, columns, strict=True)]
+            return Done(job, packed, errors, stacked=stacked, reschedule=again)
+        each = [pack_each(terms.kinds, arrays) for arrays in zip(*columns, strict=True)]
+        return Done(job, [], errors, each, parameters=parameters, reschedule=again)
+
+
+class StreamedCall(Call):
+    """A job of a decoupled model: any number of answers to a request, which go out by its Flow."""
+
+    __slots__ = ("_closed", "_flow")
+
+    def __init__(
+        self, terms: Terms, run: Run, arrays: list[Array | None],
+        abandoned: Callable[["Call"], None], flow: Flow,
+    ) -> None:  # fmt: skip
+        super().__init__(terms, run, arrays, _nothing, abandoned)
+        self._closed = [False] * len(run.rows)
+        self._flow = flow
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for any of it."""
+        return self._flow.cancelled
+
+    def send(self, index: int, response: InferenceResponse | None, final: bool) -> None:
+        """One answer, or the end; raises TritonModelException behind it."""
+        part, cost = self._part(index, response, final) if response is not None else (None, 0)
+        with self._lock:
+            if self._closed[index]:
+                raise TritonModelException(
+                    "Unable to send response. Response sender has been closed."
+                )
+            self._closed[index] = final
+            if part is not None:
+                self._flow.put(part, cost)
+        if final:
+            self._settle(index, [])
+
+    def is_open(self, index: int) -> bool:
+        """Whether a request's stream has not ended."""
+        return not self._closed[index] and super().is_open(index)
+
+    def fail_one(self, index: int, error: InferdError) -> None:
+        """End a stream, if it is open."""
+        if self.is_open(index):
+            self._closed[index] = True
+            self._settle(index, error)
+
+    def _settle(self, index: int, outcome: Outputs | InferdError | None) -> None:
+        with self._lock:
+            if self._outcomes[index] is not None:
+                return
+            self._outcomes[index] = outcome if outcome is not None else []
+            self._left -= 1
+            if self._left:
+                return
+            errors = {i: o for i, o in enumerate(self._outcomes) if isinstance(o, InferdError)}
+            self._flow.end(Done(self.run.job, [], errors, reschedule=tuple(self._again)))
+
+    def _part(self, index: int, response: InferenceResponse, final: bool) -> tuple[Part, int]:
+        outcome = self._outcome(index, response)
+        if isinstance(outcome, InferdError):
+            return Part(self.run.job, [], None, outcome, final, index), 1
+        packed = pack_each(self.terms.kinds, outcome)
+        cost = cost_of([array for array in outcome if array is not None])
+        return Part(self.run.job, packed, response.said, None, final, index), cost
+
+
+def _nothing(call: Call) -> None:
+    """The end of a stream goes out by its Flow."""
+
+
+def cast(tensor: Tensor, kind: DataType) -> Array:
+    """The elements of an output in the datatype that the configuration says; raises TypeError where
+    that would be another value."""
+    array = tensor.array
+    if kind is BYTES or tensor.kind is BYTES or tensor.kind.dtype == kind.dtype:
+        fits = False
+    else:
+        fits = np.can_cast(array.dtype, kind.dtype, "same_kind")
+    if not fits:
+        raise TypeError(
+            f"output '{tensor.name()}' is {tensor.kind.config_name}, but its configuration says "
+            f"{kind.config_name}"
+        )
+    return array.astype(kind.dtype)
+
+
+def pack_each(kinds: list[DataType], arrays: Sequence[Array | None]) -> list[Packed | None]:
+    """One request's outputs, with their message."""
+    return [
+        None if array is None else pack_inline(kind, array)
+        for kind, array in zip(kinds, arrays, strict=True)
+    ]
+
+
+def _joins(column: Sequence[Array | None], rows: list[int], batched: bool) -> bool:
+    """Whether an output of several requests can be one array."""
+    first = column[0]
+    if first is None or (len(column) > 1 and not first.ndim):
+        return False
+    if len(column) == 1:
+        return True
+    if not batched:
+        return all(array is not None and array.shape == first.shape for array in column)
+    tail = first.shape[1:]
+    shapes = [array.shape for array in column if array is not None]
+    return shapes == [(count, *tail) for count in rows]
+
+
+def _stacked(packed: Packed, count: int, column: Sequence[Any]) -> Packed:
+    return Packed(packed.datatype, (count, *column[0].shape), packed.data, packed.size)
