@@ -262,6 +262,34 @@ def test_a_request_sees_that_it_is_cancelled(server: ServerProcess) -> None:
     eventually(lambda: "INFO inferd.model.patient nobody waits" in server.log_text(), "a look")
 
 
+def test_requests_of_iterative_sequences_come_again(server: ServerProcess) -> None:
+    def count(start: int) -> list[Any]:
+        found: queue.Queue[Any] = queue.Queue()
+        with grpc.InferenceServerClient(grpc_address(server)) as client:
+            client.start_stream(lambda result, error: found.put(error or result))
+            array = np.array([[start]], np.int32)
+            client.async_stream_infer(
+                "iterative", [given(grpc, "IN", array)], sequence_id=start, sequence_start=True,
+                sequence_end=True, enable_empty_final_response=True,
+            )  # fmt: skip
+            got = []
+            while True:
+                one = found.get(timeout=20)
+                assert not isinstance(one, InferenceServerException), one
+                if one.get_response().outputs:
+                    got += one.as_numpy("OUT").ravel().tolist()
+                if one.get_response().parameters[FINAL].bool_param:
+                    return got
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(count, (3, 1, 7))) == [[2, 1, 0], [0], [6, 5, 4, 3, 2, 1, 0]]
+
+
+def test_a_model_is_warmed_up(server: ServerProcess) -> None:
+    result = both(server)[0]("warmed", IN=floats(0, 1, 2, 3))
+    assert result.as_numpy("OUT").tolist() == [[2, 3, 4, 5]]
+
+
 def test_a_model_says_whether_it_is_ready(server: ServerProcess) -> None:
     ask = both(server)[0]
     for ready, status in ((0, 400), (1, 200)):

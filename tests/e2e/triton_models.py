@@ -130,6 +130,20 @@ class TritonPythonModel:
                 sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
+WARMED = """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.rows = 0
+
+    def execute(self, requests):
+        arrays = [request.inputs()[0].as_numpy() for request in requests]
+        seen = self.rows
+        self.rows += sum(map(len, arrays))
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array + seen)]) for array in arrays
+        ]
+"""
+
 PATIENT = """
 class TritonPythonModel:
     def execute(self, requests):
@@ -318,6 +332,11 @@ max_batch_size: 4
 sequence_batching: {{iterative_sequence: true}}
 """
 
+WARMUP = """
+max_batch_size: 8
+model_warmup: [{name: ones, batch_size: 2, inputs: {IN: {FLOATS, zero_data: true}}}]
+""".replace("FLOATS", FLOATS)
+
 MODELS = {
     "add_sub": (ADD_SUB, ""),
     "repeat": (REPEAT, _tensors({"IN": INTS}, {"OUT": INTS}, DECOUPLED)),
@@ -332,6 +351,7 @@ MODELS = {
     "bls": (BLS, _tensors({"IN": "data_type: TYPE_FP32, dims: [-1, -1]"},
                           {"OUT": "data_type: TYPE_FP32, dims: [-1, -1]"})),
     "bls_async": (BLS_ASYNC, _tensors({"IN": FLOATS}, {"OUT": FLOATS}, "max_batch_size: 8")),
+    "warmed": (WARMED, _tensors({"IN": FLOATS}, {"OUT": FLOATS}, WARMUP)),
     "strings": (STRINGS, _tensors({"IN": TEXT}, {"OUT": TEXT}, "max_batch_size: 4")),
     "errors": (ERRORS, _tensors({"IN": TEXT}, {"OUT": "data_type: TYPE_INT32, dims: [1]"})),
     "metrics": (METRICS, _tensors({"IN": INTS}, {"OUT": "data_type: TYPE_FP32, dims: [1]"})),

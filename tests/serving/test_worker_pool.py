@@ -86,7 +86,7 @@ class FakePool:
         return self
 
     async def _start(
-        self, number: int, hear: Callable[[Event], None], ended: Callable[[InferdError], None]
+        self, hear: Callable[[Event], None], ended: Callable[[InferdError], None]
     ) -> Worker:
         how = self.next.pop(0) if len(self.next) > 1 else self.next[0]
         if how == "slow":

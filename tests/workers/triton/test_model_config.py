@@ -5,6 +5,7 @@ import pytest
 
 from inferd.config.model import ModelConfig as Config
 from inferd.config.model import ModelInput
+from inferd.config.scheduling import ModelInstanceGroup
 from inferd.errors import ConfigError
 from inferd.workers.triton.model_config import (
     ModelConfig,
@@ -89,3 +90,11 @@ def test_what_is_no_configuration() -> None:
     config.add_input({**IN, "data_type": "TYPE_NONE"})
     with pytest.raises(ConfigError, match="auto_complete_config"):
         completed(Config(), config.as_dict())
+
+
+def test_an_instance_is_of_the_kind_that_its_group_says() -> None:
+    groups = (ModelInstanceGroup(gpus=(1,)), ModelInstanceGroup(name="mine", kind="KIND_MODEL"))
+    said = triton_config(Config(instance_group=groups), "m", "model.py")["instance_group"]
+    assert [(group["name"], group["kind"]) for group in said] == [
+        ("m_0", "KIND_GPU"), ("mine", "KIND_MODEL"),
+    ]  # fmt: skip

@@ -49,7 +49,8 @@ def triton_config(config: Config, name: str, filename: str) -> dict[str, Any]:
     for index, group in enumerate(said["instance_group"]):
         several = len(said["instance_group"]) > 1
         group["name"] = group.get("name") or (f"{name}_{index}" if several else name)
-        group["kind"] = "KIND_CPU" if group["kind"] == "KIND_AUTO" else group["kind"]
+        if group["kind"] == "KIND_AUTO":
+            group["kind"] = "KIND_GPU" if group.get("gpus") else "KIND_CPU"
     return said
 
 
