@@ -42,6 +42,9 @@ def test_only_what_is_said_is_told() -> None:
     ]  # fmt: skip
     assert rows_of(items) == [1, 1, 1, 2, 1]
     assert particulars_of(items) == {4: Particulars("a", ("y",), {"p": 1}, "s", 2, 2, 5)}
+    (going_on,) = particulars_of([item(sequence=SequenceStep(9))]).values()
+    assert (going_on.sequence, going_on.flags) == (9, 0)
+    assert type(going_on.flags) is int
 
 
 def test_joined_outputs_are_those_of_the_batch(window: Window) -> None:

@@ -40,7 +40,7 @@ def _particulars(item: QueuedRequest) -> Particulars:
         tuple([output.name for output in request.outputs]) if request.outputs else None,
         dict(request.parameters) if request.parameters else None,
         step.id if step is not None else 0,
-        (step.start and _START) | (step.end and _END) if step is not None else 0,
+        _START * step.start + _END * step.end if step is not None else 0,
         request.priority, request.timeout_us, request.depth,
     )  # fmt: skip
 
