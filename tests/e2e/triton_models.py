@@ -118,6 +118,9 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender, key = request.get_response_sender(), request.correlation_id()
+            if not key:  # nobody's: a slot without a request, before one that has one
+                sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
             if request.flags() & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START:
                 self.left[key] = int(request.inputs()[0].as_numpy()[0][0])
             self.left[key] -= 1
