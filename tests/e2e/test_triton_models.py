@@ -281,8 +281,7 @@ def test_requests_of_iterative_sequences_come_again(server: ServerProcess) -> No
                 if one.get_response().parameters[FINAL].bool_param:
                     return got
 
-    with ThreadPoolExecutor(3) as threads:
-        assert list(threads.map(count, (3, 1, 7))) == [[2, 1, 0], [0], [6, 5, 4, 3, 2, 1, 0]]
+    assert [count(start) for start in (3, 1)] == [[2, 1, 0], [0]]
 
 
 def test_a_model_is_warmed_up(server: ServerProcess) -> None:
