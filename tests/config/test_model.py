@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from inferd.config.model import NOT_YET, ModelConfig, in_field_names, without_defaults
+from inferd.config.model import REFUSED, ModelConfig, in_field_names
 from inferd.errors import ConfigError
 from inferd.repository.model_config import decode_model_config
 
@@ -62,39 +62,21 @@ def test_a_wrong_value_names_its_field(document: object, field: str) -> None:
     assert error.field.startswith(wanted)
 
 
-# -- fields of Triton's that are not acted on -----------------------------------------------------
+# -- fields of Triton's that are refused ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_a_field_that_is_not_acted_on_yet_says_so(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_field_that_cannot_be_left_out_of_account_says_why(name: str) -> None:
     error = refusal({name: {"on": True}})
-    assert error.field == name
-    assert "inferd does not act on yet; take it out" in str(error)
+    assert (error.field, REFUSED[name] in str(error)) == (name, True)
+    assert read({name: {}}) == ModelConfig()
 
 
-@pytest.mark.parametrize("value", ["", 0, False, None, [], {}, "REJECT"])
-def test_such_a_field_may_hold_what_triton_takes_for_unset(value: object) -> None:
-    assert read(dict.fromkeys(NOT_YET, value)) == ModelConfig()
-
-
-def test_such_a_field_is_named_wherever_it_stands() -> None:
+def test_what_is_tensorrts_alone_is_named_where_it_stands() -> None:
     tensor = {"name": "x", "data_type": "TYPE_FP32", "dims": [1]}
     assert refusal({"input": [{**tensor, "is_shape_tensor": True}]}).field == (
         "input.is_shape_tensor"
     )
-
-
-def test_only_such_fields_are_taken_out() -> None:
-    document: dict[str, Any] = {
-        "max_batch_size": 0, "scheduling_choice": {}, "instance_group": [{"count": 1}],
-        "input": [{"dims": [], "format": ""}], "name": "",
-    }  # fmt: skip
-    before = repr(document)
-    assert without_defaults(document, file=FILE) == {
-        "max_batch_size": 0, "instance_group": [{"count": 1}],
-        "input": [{"dims": [], "format": ""}], "name": "",
-    }  # fmt: skip
-    assert repr(document) == before, "the document itself is left alone"
 
 
 def test_names_of_the_users_own_are_not_taken_for_fields() -> None:

@@ -1,8 +1,8 @@
 """What a model's configuration can say, spelled in Triton's field names, one frozen struct a
 message. Source: Triton's `model_config.proto`.
 
-An unknown field is an error; a field of Triton's that inferd does not have yet is one too, and says
-so (`NOT_YET`). This module refuses to read files (`load.py`) and to know what a model really is
+An unknown field is an error; so is one of Triton's that would have to change what is served and
+cannot (`REFUSED`). This module refuses to read files (`load.py`) and to know what a model really is
 (the backend completes what is not said).
 """
 
@@ -28,13 +28,6 @@ from inferd.errors import ConfigError
 
 Isolation = Literal["auto", "thread", "process"]
 
-NOT_YET = frozenset(
-    {
-        "scheduling_choice",
-    }
-)  # fmt: skip
-"""Fields of Triton's model configuration that inferd knows of and does not act on yet."""
-
 REFUSED = {
     "model_operations": "libraries of operators are not loaded; export the model without them",
     "model_repository_agents": "nobody looks at the files of a model before they are loaded; have "
@@ -55,8 +48,6 @@ LabelName = Annotated[
     Meta(pattern=r"^(?!(model|version|reason|le|step|step_model|__.*)$)[a-zA-Z_][a-zA-Z0-9_]*$"),
 ]
 """A name for a label of metrics, none of those that they have anyhow."""
-
-_DEFAULTS_IN_TRITON: tuple[object, ...] = ("", 0, False, None, [], {}, "REJECT")
 
 
 class ModelTensorReshape(Message, frozen=True):
@@ -274,32 +265,12 @@ class ModelConfig(Message, frozen=True):
         return str(value)
 
 
-def without_defaults(document: object, *, file: str, path: str = "") -> object:
-    """A document without the fields that inferd does not act on yet, where they hold what Triton
-    takes for unset: so a configuration that Triton (or inferd) printed can be read back.
-
-    Raises ConfigError naming the field where one holds anything else.
-    """
-    if isinstance(document, list):
-        return [without_defaults(entry, file=file, path=path) for entry in document]
-    if not isinstance(document, dict):
-        return document
-    kept = {}
-    for name, value in document.items():
-        field = f"{path}.{name}" if path else str(name)
-        if name not in NOT_YET:
-            if name in REFUSED and value:
-                raise ConfigError(REFUSED[name], file=file, field=field)
-            kept[name] = (
-                value if name in OWN_NAMES else without_defaults(value, file=file, path=field)
-            )
-        elif not any(value == default for default in _DEFAULTS_IN_TRITON):
-            raise ConfigError(
-                "is a field of Triton's that inferd does not act on yet; take it out",
-                file=file,
-                field=field,
-            )
-    return kept
+def check_refused(document: object, *, file: str) -> None:
+    """Raises ConfigError for a field that could only be left out of account, and says something."""
+    if isinstance(document, dict):
+        for name in REFUSED.keys() & document.keys():
+            if document[name]:
+                raise ConfigError(REFUSED[name], file=file, field=name)
 
 
 def in_field_names(document: object) -> object:

@@ -1,7 +1,7 @@
 """Fields of Triton's that a model's configuration may have and that change nothing here: one table,
 each with its reason, for a warning in the log. Pure.
 
-Nothing that would change answers is here: that is refused (`NOT_YET`, `REFUSED` in `model.py`).
+Nothing that would change answers is here: that is refused (`REFUSED` in `model.py`).
 """
 
 from collections.abc import Callable, Iterator

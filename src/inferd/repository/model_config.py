@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inferd.config.engine import EngineConfig
-from inferd.config.model import ModelConfig, in_field_names, without_defaults
+from inferd.config.model import ModelConfig, check_refused, in_field_names
 from inferd.config.pbtxt import SUFFIX, read_pbtxt
 from inferd.config.scheduling import ModelDynamicBatching, check_batching, check_instances
 from inferd.config.strict import decode_struct, read_document
@@ -56,7 +56,7 @@ def decode_model_config(document: object, *, file: str, strict: bool = True) -> 
     """
     if not strict:
         document = in_field_names(document)
-    document = without_defaults(document, file=file)
+    check_refused(document, file=file)
     config = decode_struct(document, ModelConfig, file=file, strict=strict)
     check_tensors(config, file=file)
     decode_struct(config.engine, EngineConfig, file=file, field="engine", strict=strict)
