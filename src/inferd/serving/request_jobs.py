@@ -29,7 +29,7 @@ def particulars_of(items: Sequence[QueuedRequest]) -> dict[int, Particulars]:
             or request.priority or request.timeout_us or request.depth
         ):  # fmt: skip
             told[place] = _particulars(item)
-        place += item.riders
+        place += item.riders or 1  # a row that is nobody's has none
     return told
 
 

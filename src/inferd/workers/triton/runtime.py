@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.sequence_tensors import is_iterative, with_own_tensors
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import CONFIG_DATATYPES, DATATYPES
 from inferd.types.signature import Signature, tensor_signature
@@ -68,19 +69,17 @@ class TritonRuntime:
                     "configuration, or give the class auto_complete_config",
                     field=field,
                 )
-        self._config = config
+        self._config = config = with_own_tensors(config)
         self.streams = config.model_transaction_policy.decoupled
         batch = config.max_batch_size or 0
         self.together = batch if "dynamic_batching" in said and batch else 1
-        sequences = config.sequence_batching
         self.terms = Terms(
             start.model, start.version,
             [(entry.name, CONFIG_DATATYPES[entry.data_type]) for entry in config.input],
             {entry.name: index for index, entry in enumerate(config.output)},
             [CONFIG_DATATYPES[entry.data_type] for entry in config.output],
             batch > 0,
-            sequences is not None
-            and (sequences.iterative_sequence or sequences.generative_sequence),
+            is_iterative(config),
         )  # fmt: skip
         group = said["instance_group"][0]  # the one that this instance is of
         self._instance = f"{group['name']}_{start.number}"
