@@ -9,6 +9,7 @@
     ├── ModelUnavailable        the model exists and is not ready
     ├── Overloaded              refused at once, nothing was done; knows when to come back
     ├── RequestTimeout          the deadline passed before an answer
+    │   └── QueueTimeout        it waited in the queue for longer than it may
     ├── RequestCancelled        the caller left
     ├── Unsupported             inferd, or this model, does not do that
     │   └── OnlyStreams         the model answers with a stream, which the call cannot carry
@@ -81,6 +82,12 @@ class RequestTimeout(InferdError):
     """The request's deadline passed before it was answered."""
 
     code = "timeout"
+
+
+class QueueTimeout(RequestTimeout):
+    """The request waited for longer than its queue's policy, or its own `timeout`, allows."""
+
+    code = "queue_timeout"
 
 
 class RequestCancelled(InferdError):

@@ -171,7 +171,7 @@ def test_control_c_ends_the_answer_and_the_next_question_is_answered(tiny_llama:
     with FolderTalker(tiny_llama, {"temperature": 0.0, "max_tokens": 500}, {}) as talker:
         expected = list(talker.ask([user(QUESTION)]))
         pieces = talker.ask([user(QUESTION)])
-        assert next(pieces) == expected[0]
+        assert "".join(expected).startswith(next(pieces))
         # Ctrl-C while it waits for the next piece: the signal comes from the loop that it runs.
         talker.loop.call_soon(signal.raise_signal, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):

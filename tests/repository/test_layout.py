@@ -192,7 +192,7 @@ def test_an_empty_configuration_is_the_default(tmp_path: Path) -> None:
         ("max_batch_size: -1", "max_batch_size"),
         ("name: other", "is 'other', the folder is named 'm'"),
         ("sequence_batching: {}\ninput: [", "config.yaml"),
-        ("sequence_batching: {max_sequence_idle_microseconds: 5}", "sequence_batching"),
+        ("sequence_batching: {max_sequence_idle_microseconds: -5}", "sequence_batching"),
         (
             "platform: tensorrt_plan",
             "'tensorrt_plan': engines of TensorRT do not run",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest
-from inferd.errors import BackendError, InferdError, RequestTimeout
+from inferd.errors import BackendError, InferdError, QueueTimeout, RequestTimeout
 from inferd.observability.statistics import FailureReason, ModelStatistics, ResponseEnd
 from inferd.observability.tracing import NOT_TRACED, Compute
 from inferd.types.inference import InferenceResponse, Parameters
@@ -121,16 +121,16 @@ class Batcher:
 
     def _expire_queued(self, item: QueuedRequest) -> None:
         if item.stage is QUEUED:
-            self._expire(item)
+            self._expire(item, QueueTimeout)
 
-    def _expire(self, item: QueuedRequest) -> None:
+    def _expire(self, item: QueuedRequest, why: type[RequestTimeout] = RequestTimeout) -> None:
         if item.stage is DONE:
             return
         running = item.stage is RUNNING
         if not running:
             self._statistics.expired += item.riders
             self._withdraw(item)
-        self._end(item, RequestTimeout("Request timeout expired"), "REJECTED")
+        self._end(item, why("Request timeout expired"), "REJECTED")
         if running:
             self._forsake(item)
 

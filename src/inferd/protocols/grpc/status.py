@@ -44,6 +44,7 @@ STATUS_OF: dict[str, Status] = {
     "model_unavailable": Status.UNAVAILABLE,
     "overloaded": Status.UNAVAILABLE,
     "timeout": Status.DEADLINE_EXCEEDED,
+    "queue_timeout": Status.UNAVAILABLE,
     "cancelled": Status.CANCELLED,
     "unsupported": Status.UNIMPLEMENTED,
     "config": Status.INVALID_ARGUMENT,
@@ -53,8 +54,8 @@ STATUS_OF: dict[str, Status] = {
 }
 """A full queue is UNAVAILABLE, as Triton's is: clients try that again, since nothing was done.
 RESOURCE_EXHAUSTED is what every implementation of gRPC says of a message over its limit. An engine
-that died is being started again, so it is UNAVAILABLE, too. DEADLINE_EXCEEDED, where Triton says
-UNAVAILABLE: another try would only take as long again."""
+that died is being started again, so it is UNAVAILABLE, too; and so is a request that has waited for
+too long, in Triton's words, where its call's own deadline is DEADLINE_EXCEEDED."""
 
 MAX_MESSAGE = 4096
 """Bytes of a message in a trailer; clients refuse trailers of more than 8 KiB or so."""

@@ -16,6 +16,7 @@ STATUS_OF: dict[str, int] = {
     "model_unavailable": 503,
     "overloaded": 503,
     "timeout": 503,
+    "queue_timeout": 503,
     "cancelled": 499,
     "unsupported": 501,
     "config": 400,

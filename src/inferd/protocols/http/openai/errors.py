@@ -18,6 +18,7 @@ STATUS_OF: dict[str, int] = {
     "model_unavailable": 503,
     "overloaded": 429,
     "timeout": 504,
+    "queue_timeout": 504,
     "cancelled": 499,
     "unsupported": 400,
     "config": 400,
