@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from inferd.config.model import ModelConfig
-from inferd.config.strict import MAX_DOCUMENT_BYTES, suggest
+from inferd.config.strict import parse_file, suggest
 from inferd.errors import ConfigError
 
 SUFFIX: Final = ".pbtxt"
@@ -23,19 +23,7 @@ _PLACE: Final = re.compile(r"^\d+:\d+ : ")
 
 def read_pbtxt(path: Path) -> dict[str, Any]:
     """The fields of a file, by Triton's names; raises ConfigError naming file, line and column."""
-    file = str(path)
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", file=file) from error
-    if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ConfigError(f"is over {MAX_DOCUMENT_BYTES} bytes, the limit", file=file)
-    try:
-        return parse_pbtxt(raw.decode("utf-8-sig"), file)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"line {line}: is not UTF-8 text", file=file) from None
+    return parse_file(path, parse_pbtxt)
 
 
 def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
@@ -52,8 +40,6 @@ def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
         where = f"line {error.GetLine()}, column {error.GetColumn()}: "
         field, why = _explained(_PLACE.sub("", str(error)))
         raise ConfigError(f"{where}{why}", file=file, field=field) from None
-    except RecursionError:
-        raise ConfigError("is nested too deeply", file=file) from None
     fields: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return _completed(fields)
 

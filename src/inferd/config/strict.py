@@ -61,6 +61,13 @@ def read_document(path: str | Path) -> object:
     parse = _PARSERS.get(Path(path).suffix.lower())
     if parse is None:
         raise ConfigError(f"the name must end in {', '.join(_PARSERS)}", file=file)
+    return parse_file(path, parse)
+
+
+def parse_file(path: str | Path, parse: Callable[[str, str], T]) -> T:
+    """What `parse` makes of a file's text, and its name for errors; raises ConfigError for what is
+    no text, or too much."""
+    file = str(path)
     try:
         with open(path, "rb") as stream:
             raw = stream.read(MAX_DOCUMENT_BYTES + 1)
