@@ -40,9 +40,8 @@ class Faulty(inferd.Model, timeout_s=3, memory_limit_mb=400):
             case "hang":
                 threading.Event().wait()
             case "hoard":
-                for _ in range(1000):
-                    self.hoard.append(np.ones(1 << 22))
-                    time.sleep(0.01)
+                self.hoard.append(np.ones(1 << 26))  # 512 MB
+                threading.Event().wait()
             case "threads":
                 for _ in range(20):
                     threading.Thread(target=threading.Event().wait, daemon=True).start()
