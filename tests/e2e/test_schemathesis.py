@@ -136,7 +136,7 @@ def ok(result: Any) -> AnyOperation:
 
 
 def run_cases(operation: AnyOperation, mode: GenerationMode, statuses: Counter[int]) -> None:
-    examples = 16 if "infer" in operation.path else 4
+    examples = 24 if "infer" in operation.path else 4
 
     @settings(
         max_examples=examples,
