@@ -69,6 +69,10 @@ class Batcher:
         """Whether rows that were merged already might run before anybody waits for them."""
         return False
 
+    def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
+        """Run them, if they might; see DynamicBatcher."""
+        return None
+
     def queue_depths(self) -> dict[int, int]:
         """Requests that wait, by priority; nothing without priorities."""
         return {}

@@ -4,7 +4,7 @@ Pure: no clock, no loop. The caller passes the time in and cancels timers itself
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,6 +16,9 @@ from inferd.types.tensor import Array, TensorSpec
 
 OnDone = Callable[[InferenceResponse | InferdError], None]
 OnPart = Callable[[InferenceResponse | InferdError], None]
+OnDoneTogether = Callable[[Sequence["QueuedRequest"], list[bool], list[Array]], None]
+"""Takes requests that ran together, which of them are still waited for, and their merged outputs, a
+row for each."""
 
 
 class Stage(IntEnum):
@@ -63,6 +66,9 @@ class QueuedRequest(msgspec.Struct, eq=False):
     """What the answer is made of, where that is not the model's outputs."""
     shelf: int = 0
     """Where in a queue of several levels it waits."""
+    together: OnDoneTogether | None = None
+    """What may be called once for many that ran together and succeeded, rather than each one's
+    `on_done`."""
 
     def cancel(self) -> None:
         """The caller has left: harmless after the answer."""

@@ -57,6 +57,26 @@ class IntRequest(InferRequest):
     inputs: list[IntInput]  # type: ignore[assignment]
 
 
+class StepParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """Parameters that say where in which sequence a request stands, and nothing else."""
+
+    sequence_id: int | str
+    sequence_start: bool = False
+    sequence_end: bool = False
+
+
+class FloatStepRequest(FloatRequest):
+    """A request of a sequence, of floats."""
+
+    parameters: StepParameters | None = None  # type: ignore[assignment]
+
+
+class IntStepRequest(IntRequest):
+    """A request of a sequence, of whole numbers."""
+
+    parameters: StepParameters | None = None  # type: ignore[assignment]
+
+
 class RepositoryIndexRequest(msgspec.Struct):
     """Optional body of the repository index."""
 

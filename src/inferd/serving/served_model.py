@@ -330,9 +330,7 @@ class ServedModel:
         """Queue `rows` merged requests of one row each, two or more and valid for this model, as
         one; None where that cannot be. `on_done` gets their joined answer, or an error, with which
         each of them has to come again by itself: nothing has been counted."""
-        if not self.batcher.takes_riders or len(self._batchers) > 1 or self.trouble:
-            return None
-        if self._loaded.passive or (self._culprits is not None and self._culprits.any):
+        if not self.batcher.takes_riders or len(self._batchers) > 1 or not self.takes_riders:
             return None
         request = InferenceRequest(self.name, str(self.version), [])
         item = QueuedRequest(request, inputs, rows, (), None, on_done, arrival_ns, riders=rows)
@@ -341,6 +339,12 @@ class ServedModel:
         except Overloaded:
             return None
         return item
+
+    @property
+    def takes_riders(self) -> bool:
+        """Whether requests may come past the looks that each gets that comes by itself."""
+        suspects = self._culprits is not None and self._culprits.any
+        return not (suspects or self._loaded.passive or self.trouble)
 
     def runs_now(self, rows: int) -> bool:
         """Whether `run_now` would run so many rows at this moment."""
@@ -359,6 +363,13 @@ class ServedModel:
         layout = self.description.layout
         by_rows = layout is None or layout.by_rows
         return by_rows and self.cache is None and self.sequences is None
+
+    @property
+    def mergeable_by_steps(self) -> bool:
+        """Whether requests of its sequences may be merged before they get here, each with its
+        step."""
+        sequences = self.sequences
+        return sequences is not None and not sequences.iterative and not self.description.layout
 
     @property
     def traced(self) -> bool:

@@ -19,7 +19,7 @@ from inferd.batching.base import Batcher
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult, BatchRunner
 from inferd.batching.policy import CloseReason, Wait
-from inferd.batching.queue import DONE, QUEUED, RUNNING, QueuedRequest
+from inferd.batching.queue import DONE, QUEUED, RUNNING, OnDoneTogether, QueuedRequest
 from inferd.batching.sequences.filling import Column, Filling
 from inferd.batching.sequences.sequence import Sequence, step_of
 from inferd.batching.sequences.strategy import Choice, Strategy
@@ -108,7 +108,8 @@ class SequenceBatcher(Batcher):
         self._filling = filling
         pairs = zip(runners, strategies, strict=True)
         self._instances = [_Instance(index, *pair) for index, pair in enumerate(pairs)]
-        self._iterative = iterative
+        self.iterative = iterative
+        """Whether each request is a sequence of its own."""
         self._made_ids = 0
         self._dispatch_due = False
         self._delay_timer: asyncio.TimerHandle | None = None
@@ -146,7 +147,7 @@ class SequenceBatcher(Batcher):
                 f"inference request to model '{self._name}' must specify batch-size 1 due to "
                 "requirements of sequence batcher"
             )
-        if self._iterative:
+        if self.iterative:
             # Each request is a sequence of its own, whose steps are the model's to count.
             id = request.sequence.id if request.sequence is not None else self._made_id()
             request.sequence = SequenceStep(id, start=True)
@@ -166,7 +167,7 @@ class SequenceBatcher(Batcher):
                 "the START flag on the first request of the sequence"
             ) from None
         sequence.corrid = corrid
-        if self._iterative:
+        if self.iterative:
             sequence.closed = True
         return sequence
 
@@ -176,9 +177,50 @@ class SequenceBatcher(Batcher):
             if self._made_ids not in self.table.sequences:
                 return self._made_ids
 
-    def run_now(self, inputs: list[Array], rows: int, arrival_ns: int) -> list[Array] | None:
-        """See DynamicBatcher: requests of sequences never run without a look at the others."""
-        return None
+    def run_steps_now(
+        self, inputs: list[Array], steps: Sequences[SequenceStep], arrival_ns: int
+    ) -> list[Array] | None:
+        """Run requests that came together, and are merged already, these steps of as many
+        sequences.
+
+        Returns the merged outputs, or None, with nothing done, when they have to queue: for others,
+        for an instance, for a slot, for one another, or because each must be tried by itself.
+        """
+        (instance, *others), filling = self._instances, self._filling
+        if others or self.running or self._order is not None or not filling.mergeable:
+            return None
+        if instance.again or not (instance.strategy.prompt and instance.free):
+            return None
+        sequences = self.table.free_of(steps)
+        if sequences is None:
+            return None
+        start_ns, rows = _clock_ns(), len(steps)
+        try:
+            for sequence, step in zip(sequences, steps, strict=True):
+                sequence.corrid = filling.corrid(step.id, self._name)
+        except InvalidRequest:
+            return None
+        result = instance.runner.run_now([*inputs, *filling.merged(sequences, steps)], rows)
+        if result is None or result.outputs is None:
+            return None
+        outputs = result.outputs
+        if any(output.shape[:1] != (rows,) for output in outputs):
+            return None
+        try:
+            filling.keep(sequences, (), outputs)
+        except BackendError:
+            return None
+        self.table.ran(sequences, steps, self._now_ns())
+        if self._idle_timer is None:
+            self._watch_idle()
+        end_ns = _clock_ns()
+        statistics = self._statistics
+        statistics.batch_closed("full" if rows == instance.strategy.limit else "available")
+        statistics.executed(
+            rows, rows, result.input_ns, result.infer_ns, 0, int(time.time() * 1000)
+        )
+        statistics.succeeded_at_once(rows, arrival_ns, start_ns, end_ns)
+        return outputs[: len(self._outputs)]
 
     @property
     def waiting(self) -> int:
@@ -369,10 +411,11 @@ class SequenceBatcher(Batcher):
         split_ns = _clock_ns()
         over: list[Sequence] = []
         error = result.error
+        together = self._together(batch, result)
         parts: Sequences[Sequences[Array | None]] = []
         if error is None and (result.errors or result.reschedule):
             batch, over = self._without(batch, result)
-        if error is None:
+        if error is None and together is None:
             parts, error = self._split(batch, result.outputs, result.each)
         if error is None:
             try:
@@ -381,15 +424,52 @@ class SequenceBatcher(Batcher):
             except BackendError as wrong:
                 error = wrong
         if error is None:
-            self._succeeded(
-                batch, parts, result.input_ns, result.infer_ns, split_ns, result.parameters
-            )
+            if together is not None:
+                self._succeeded_together(batch, together, result, split_ns)
+            else:
+                self._succeeded(
+                    batch, parts, result.input_ns, result.infer_ns, split_ns, result.parameters
+                )
             over.extend([row for row in batch.sequences if row is not None])
         else:
             over.extend(self._failed(batch, error, result.again))
         self._advance(over)
         self.look()
         self._rest()
+
+    def _together(self, batch: SequenceBatch, result: BatchResult) -> OnDoneTogether | None:
+        """What takes the answers of all of a batch at once, if one thing does: of requests with
+        nothing to be seen to but their answers."""
+        outputs, items = result.outputs, batch.items
+        together = items[0].together
+        if together is None or outputs is None or result.errors or result.reschedule:
+            return None
+        if result.parameters or result.each is not None or self._order or self.trace.on:
+            return None
+        rows = (len(items),)
+        if any(output.shape[:1] != rows for output in outputs):
+            return None
+        alike = all(item.together is together and item.timers is None for item in items)
+        return together if alike else None
+
+    def _succeeded_together(
+        self, batch: SequenceBatch, together: OnDoneTogether, result: BatchResult, split_ns: int
+    ) -> None:
+        """See Batcher._succeeded."""
+        items, end_ns = batch.items, _clock_ns()
+        wanted = [item.stage is not DONE for item in items]
+        arrivals_ns = [item.arrival_ns for item in items if item.stage is not DONE]
+        for item in items:
+            item.stage = DONE
+        self.in_flight -= len(arrivals_ns)
+        statistics, count = self._statistics, len(items)
+        statistics.executed(
+            count, count, result.input_ns, result.infer_ns, end_ns - split_ns,
+            int(time.time() * 1000),
+        )  # fmt: skip
+        assert result.outputs is not None
+        together(items, wanted, result.outputs[: len(self._outputs)])
+        statistics.succeeded(arrivals_ns, batch.start_ns, end_ns)
 
     def _advance(self, sequences: list[Sequence]) -> None:
         """The requests that these ran have ended."""
@@ -407,7 +487,7 @@ class SequenceBatcher(Batcher):
         """The batch without the requests that failed by themselves, which are answered, and without
         those that are to run again; the sequences of those that have ended."""
         errors, again = dict(result.errors), set(result.reschedule)
-        if not self._iterative:
+        if not self.iterative:
             stray = BackendError("only a request of an iterative sequence can be run again")
             errors.update(dict.fromkeys(again, stray))
         over = []

@@ -45,6 +45,8 @@ class Filling:
         self._batched = batched
         self._corrid = next((c.datatype for c in controls if c.kind == "CORRID"), None)
         self._free = any(-1 in state.spec.shape[batched:] for state in states)
+        self.mergeable = bool(states) and batched and not self._free
+        """Whether all requests may share a batch, and running one in vain changes nothing."""
 
     def corrid(self, id: int | str, model: str) -> int | bytes:
         """A correlation id as the model is told it; raises InvalidRequest where it cannot be."""
@@ -79,15 +81,25 @@ class Filling:
             columns = [_spread(rows, column) for column in columns]
             given = iter(steps)
             steps = [None if row is None else next(given) for row in rows]
-        for control in self._controls:
-            columns.append([self._control(control, rows, steps)])
-        if self.states:
-            columns.extend(self._state_columns(rows, steps))
+        columns.extend(self.added(rows, steps))
         return columns
 
+    def added(
+        self, rows: Sequences[Sequence | None], steps: Sequences[SequenceStep | None]
+    ) -> list[Column]:
+        """The inputs that clients do not send, for requests that are these steps of sequences; None
+        is a row without."""
+        columns = [[self._control(control, rows, steps)] for control in self._controls]
+        return [*columns, *self._state_columns(rows, steps)] if self.states else columns
+
+    def merged(self, sequences: Sequences[Sequence], steps: Sequences[SequenceStep]) -> list[Array]:
+        """`added`, as arrays."""
+        return [c[0] if len(c) == 1 else np.concatenate(c) for c in self.added(sequences, steps)]
+
     def _control(
-        self, control: Control, rows: list[Sequence | None], steps: list[SequenceStep | None]
-    ) -> Array:
+        self, control: Control, rows: Sequences[Sequence | None],
+        steps: Sequences[SequenceStep | None],
+    ) -> Array:  # fmt: skip
         no, yes = control.no, control.yes
         values: list[object]
         if control.kind == "START":
@@ -103,7 +115,7 @@ class Filling:
         return array.reshape(-1, 1) if self._batched else array
 
     def _state_columns(
-        self, rows: list[Sequence | None], steps: list[SequenceStep | None]
+        self, rows: Sequences[Sequence | None], steps: Sequences[SequenceStep | None]
     ) -> list[Column]:
         first = rows[0]
         kept = first.states if first is not None else None
@@ -130,12 +142,12 @@ class Filling:
         return states if row == NOWHERE else [array[row : row + 1] for array in states]
 
     def keep(
-        self, rows: list[Sequence | None], parts: Sequences[Sequences[Array | None]],
+        self, rows: Sequences[Sequence | None], parts: Sequences[Sequences[Array | None]],
         whole: list[Array] | None,
     ) -> None:  # fmt: skip
-        """Take the states of these sequences out of what their batch gave, row by row in `parts`,
-        and merged in `whole` where it came so; None is a row without a request. Raises BackendError
-        for what cannot be a state; then nothing is kept."""
+        """Take the states of these sequences out of what their batch gave, merged in `whole`, or
+        row by row in `parts`; None is a row without a request. Raises BackendError for what cannot
+        be a state; then nothing is kept."""
         if not self.states:
             return
         if whole is None:
@@ -144,8 +156,8 @@ class Filling:
                 if sequence is not None:
                     sequence.states, sequence.row = states, NOWHERE
             return
-        kept = self._checked(whole, len(parts))
-        views = len(parts) == 1 or sum([array.nbytes for array in kept]) <= VIEW_LIMIT_BYTES
+        kept = self._checked(whole, len(rows))
+        views = len(rows) == 1 or sum([array.nbytes for array in kept]) <= VIEW_LIMIT_BYTES
         for row, sequence in enumerate(rows):
             if sequence is None:
                 continue
@@ -174,7 +186,7 @@ class Filling:
         return states
 
 
-def _spread(rows: list[Sequence | None], given: Column) -> Column:
+def _spread(rows: Sequences[Sequence | None], given: Column) -> Column:
     """The arrays of the rows that have one, and zeros, as large, for the others."""
     if len(given) == len(rows):
         return given

@@ -27,6 +27,10 @@ class Strategy(Protocol):
 
     exclusive: bool
     """Whether one batch at a time is all that the instance may have."""
+    limit: int
+    """How many requests one batch may have."""
+    prompt: bool
+    """Whether whatever is offered runs as soon as it can, in rows of any order."""
 
     def offer(self, sequence: Sequence, key: Hashable) -> None:
         """The first waiting request of a sequence may run."""
@@ -53,9 +57,10 @@ class Direct:
     """
 
     exclusive = True
+    prompt = False
 
     def __init__(self, slots: int, delay_ns: int = 0, utilization: float = 0.0) -> None:
-        self._slots = slots
+        self.limit = slots
         self._delay_ns = delay_ns
         self._wanted = utilization * slots
         self._offered: dict[Sequence, Hashable] = {}
@@ -89,7 +94,7 @@ class Direct:
         chosen = [sequence for sequence, key in offered.items() if key == wanted]
         for sequence in chosen:
             del offered[sequence]
-        if len(chosen) == self._slots:
+        if len(chosen) == self.limit:
             return Choice(chosen, "full")
         return Choice(chosen, "delay" if delayed else "mismatch" if offered else "available")
 
@@ -108,6 +113,8 @@ class Oldest:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
+        self.limit = max(1, policy.max_batch_size)
+        self.prompt = policy.max_batch_size > 0 and not policy.explicit
         self._groups: dict[Hashable, dict[Sequence, None]] = {}
         self._keys: dict[Sequence, Hashable] = {}
 

@@ -5,11 +5,13 @@ for too long, or until a request of it is lost. Those that find no slot free wai
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Sequences
 from heapq import heapify, heappop, heappush
 
 from inferd.batching.queue import QueuedRequest
 from inferd.batching.sequences.sequence import NOWHERE, Sequence, step_of
 from inferd.errors import Overloaded
+from inferd.types.inference import SequenceStep
 
 
 class UnknownSequence(Exception):
@@ -107,6 +109,44 @@ class SequenceTable:
             return self.release(sequence)
         self._idle[sequence] = now_ns
         return ()
+
+    def free_of(self, steps: Sequences[SequenceStep]) -> list[Sequence] | None:
+        """The sequences of requests that came together, new ones among them, if each could run
+        before any other of its sequence or of another; otherwise None. Nothing is changed."""
+        if self.waiting or self.closing or len({step.id for step in steps}) < len(steps):
+            return None
+        known, idle = self.sequences, self._idle
+        sequences, new = [], 0
+        for step in steps:
+            sequence = known.get(step.id)
+            if sequence is None:
+                if not step.start:
+                    return None
+                sequence = Sequence(step.id)
+                new += 1
+            elif sequence not in idle:
+                return None
+            sequences.append(sequence)
+        return sequences if new <= len(self._free) else None
+
+    def ran(
+        self, sequences: Sequences[Sequence], steps: Sequences[SequenceStep], now_ns: int
+    ) -> None:
+        """Requests of sequences that `free_of` gave have run."""
+        idle = self._idle
+        for sequence, step in zip(sequences, steps, strict=True):
+            if sequence.instance == NOWHERE:
+                if step.end:
+                    continue
+                self.sequences[sequence.id] = sequence
+                sequence.begun = True
+                self._place(sequence)
+            elif step.end:
+                self.release(sequence)
+                continue
+            else:
+                del idle[sequence]  # it is the last now
+            idle[sequence] = now_ns
 
     # -- sequences -------------------------------------------------------------------------------
 

@@ -1,14 +1,14 @@
 """The direct path of ModelInfer: no task, one callback from message to answer. The plainest ones of
-one turn ride together (`express.py`).
+one turn ride together (`protocols/express`).
 """
 
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest, OnlyStreams, RequestTimeout
-from inferd.protocols.express import MAX_BODY_BYTES, ExpressLanes, Party
+from inferd.protocols.express.lane import ExpressLanes
+from inferd.protocols.express.rider import MAX_BODY_BYTES, Held
 from inferd.protocols.faults import internal_error
 from inferd.protocols.grpc.call import TOO_LATE, UnaryCall
 from inferd.protocols.grpc.framing import Message
@@ -20,7 +20,7 @@ from inferd.protocols.grpc.inference.request_codec import (
     place_for,
 )
 from inferd.protocols.grpc.inference.response_codec import encode_infer, not_by_infer
-from inferd.protocols.grpc.inference.riders import InferRiders, model_named
+from inferd.protocols.grpc.inference.riders import infer_riders, model_named
 from inferd.protocols.http2.stream import Http2Stream
 from inferd.serving.data_plane import DataPlane
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -40,7 +40,7 @@ class InferRoute:
 
     def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
-        self.lanes = ExpressLanes(plane, InferRiders)
+        self.lanes = ExpressLanes(plane, infer_riders)
 
     def __call__(self, router: "GrpcRouter", stream: Http2Stream, head: CallHead) -> "InferCall":
         return InferCall(router, stream, head, self)
@@ -56,7 +56,7 @@ class InferCall(UnaryCall):
     ) -> None:
         super().__init__(router, stream, head)
         self._route = route
-        self._item: QueuedRequest | Party | None = None
+        self._item: Held | None = None
         self.body = b""
 
     @staticmethod
@@ -84,9 +84,13 @@ class InferCall(UnaryCall):
         """See Rider."""
         return self.over
 
-    def wait(self, party: Party) -> None:
+    def wait(self, held: Held) -> None:
         """See Rider."""
-        self._item = party
+        self._item = held
+
+    def settle(self, result: InferenceResponse | InferdError) -> None:
+        """See Rider."""
+        self._done(result)
 
     def walk(self) -> None:
         """See Rider."""

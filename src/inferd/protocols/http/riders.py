@@ -2,24 +2,31 @@
 
 from collections.abc import Callable
 
-from inferd.protocols.express import ExpressLane, Party
+from inferd.errors import InferdError
+from inferd.protocols.express.lane import ExpressLane
+from inferd.protocols.express.rider import Held
 from inferd.protocols.http.compression import answer_encoding, compress
 from inferd.protocols.http.connection import Exchange, HttpConnection
 from inferd.protocols.http.request import HttpRequest
 from inferd.protocols.request_id import request_id
+from inferd.types.inference import InferenceResponse
 
 Ordinary = Callable[[HttpConnection, HttpRequest, str, str], Exchange | None]
 """Starts to answer a request for a model's name and version by itself."""
 
+Settle = Callable[[HttpConnection, HttpRequest, InferenceResponse | InferdError], None]
+"""Sends what the ordinary path has come to."""
+
 
 class HttpLane:
-    """An express lane, as a Handler takes it."""
+    """An express lane, as a Handler takes it; with `settle` where its form is a StepForm."""
 
-    __slots__ = ("_lane", "_ordinary")
+    __slots__ = ("_lane", "_ordinary", "settle")
 
-    def __init__(self, lane: ExpressLane, ordinary: Ordinary) -> None:
+    def __init__(self, lane: ExpressLane, ordinary: Ordinary, settle: Settle | None = None) -> None:
         self._lane = lane
         self._ordinary = ordinary
+        self.settle = settle
 
     def add(self, connection: HttpConnection, request: HttpRequest) -> None:
         """Take a request; a Handler."""
@@ -58,13 +65,19 @@ class HttpRider:
         headers = [(b"x-request-id", identity), (b"content-encoding", encoding.encode())]
         self._connection.respond(200, compress(body, encoding), headers=headers)
 
-    def wait(self, party: Party) -> None:
+    def wait(self, held: Held) -> None:
         """See Rider."""
-        self._connection.adopt(self._request, party)
+        self._connection.adopt(self._request, held)
 
     def walk(self) -> None:
         """See Rider."""
         self._lane.start(self._connection, self._request)
+
+    def settle(self, result: InferenceResponse | InferdError) -> None:
+        """See Rider."""
+        settle = self._lane.settle
+        assert settle is not None, "its form is no StepForm"
+        settle(self._connection, self._request, result)
 
     def fail(self) -> None:
         """See Rider."""

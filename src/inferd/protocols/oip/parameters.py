@@ -16,6 +16,8 @@ CONSUMED = frozenset(
 """Request parameters that the server itself acts on or, for models without sequences, ignores."""
 
 MAX_UINT64 = 2**64 - 1
+MAX_SEQUENCE_ID = 128
+"""Characters."""
 
 
 class RequestOptions(NamedTuple):
@@ -56,14 +58,20 @@ def request_options(wire: Mapping[str, Any]) -> RequestOptions:
     return RequestOptions(rest or None, timeout, priority, _sequence_step(wire), binary)
 
 
+def is_sequence_id(id: object) -> bool:
+    """Whether a value can be one; those of zero and of no characters say that there is none."""
+    if type(id) is int:
+        return 0 <= id <= MAX_UINT64
+    return isinstance(id, str) and len(id) <= MAX_SEQUENCE_ID
+
+
 def _sequence_step(wire: Mapping[str, Any]) -> SequenceStep | None:
     """None without a sequence, which is also what ids of zero and of no characters say."""
     id = wire.get("sequence_id", 0)
-    fits = 0 <= id <= MAX_UINT64 if type(id) is int else isinstance(id, str) and len(id) <= 128
-    if not fits:
+    if not is_sequence_id(id):
         raise InvalidRequest(
-            "parameter 'sequence_id' must be a non-negative integer, or a string of at most 128 "
-            f"characters, got {id!r}"
+            "parameter 'sequence_id' must be a non-negative integer, or a string of at most "
+            f"{MAX_SEQUENCE_ID} characters, got {id!r}"
         )
     flags = []
     for name in ("sequence_start", "sequence_end"):

@@ -9,11 +9,11 @@ from inferd.backends.registry import open_model
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig
-from inferd.protocols.express import ExpressLane
+from inferd.protocols.express.lane import ExpressLane
 from inferd.protocols.http.connection import Exchange, Handler, HttpConnection
 from inferd.protocols.http.listener import HttpListener
 from inferd.protocols.http.oip.infer import InferRoute
-from inferd.protocols.http.oip.riders import OipRiders
+from inferd.protocols.http.oip.riders import oip_riders
 from inferd.protocols.http.reader import HttpLimits
 from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.riders import HttpLane
@@ -51,8 +51,8 @@ class Lanes:
         """Requests that the express lane sent the ordinary way."""
         self.trouble: list[str] = []
         """What callbacks of the loop raised."""
-        lane = ExpressLane(self.plane, "m", "", OipRiders)
-        self._lane = HttpLane(lane, self._start_ordinary)
+        lane = ExpressLane(self.plane, "m", "", oip_riders)
+        self._lane = HttpLane(lane, self._start_ordinary, self.infer.settle)
         path = folder / "model.onnx"
         path.write_bytes(model)
         self.served = self._load(path, config or ModelConfig())

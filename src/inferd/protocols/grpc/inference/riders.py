@@ -96,6 +96,11 @@ class InferRiders:
         return heads_of_rows(served.name, str(served.version), described)
 
 
+def infer_riders(served: ServedModel) -> InferRiders | None:
+    """The form for a model; none for one of sequences, whose messages differ in more than rows."""
+    return InferRiders(served) if served.sequences is None else None
+
+
 def _rows(head: bytes, output: Array) -> list[bytes]:
     data = output.tobytes()
     size = len(data) // len(output)

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from inferd.protocols.depth import check_shallow
-from inferd.protocols.express import merge_numbers, row_texts
+from inferd.protocols.express.rows import merge_numbers, row_texts
 from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
 
@@ -55,7 +55,8 @@ def call_riders(served: ServedModel) -> CallRiders | None:
     """The form for a model whose argument is a number, or lists of them."""
     signature, spec = served.signature, served.description.inputs[0]
     dims = len(spec.shape) - 1
-    if signature.inputs[0].form not in ("tensor", "value") or dims > MOST_DIMS:
+    form = signature.inputs[0].form
+    if form not in ("tensor", "value") or dims > MOST_DIMS or served.sequences is not None:
         return None
     kind = _KINDS[spec.datatype.kind]
     for _ in range(dims):

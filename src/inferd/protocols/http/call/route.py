@@ -13,7 +13,7 @@ import numpy as np
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest
 from inferd.protocols.call.codec import CallCodec, codec_of
-from inferd.protocols.express import ExpressLanes
+from inferd.protocols.express.lane import ExpressLanes
 from inferd.protocols.faults import internal_error
 from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.call.body import Decoded, decode_call

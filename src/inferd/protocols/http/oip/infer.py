@@ -14,7 +14,7 @@ import numpy as np
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError, InvalidRequest, OnlyStreams, Unsupported
-from inferd.protocols.express import ExpressLanes
+from inferd.protocols.express.lane import ExpressLanes
 from inferd.protocols.faults import internal_error
 from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.compression import (
@@ -29,7 +29,7 @@ from inferd.protocols.http.errors import error_body
 from inferd.protocols.http.oip.raw_request import decode_raw
 from inferd.protocols.http.oip.request_codec import OutputForm, decode_request
 from inferd.protocols.http.oip.response_codec import encode_response
-from inferd.protocols.http.oip.riders import OipRiders
+from inferd.protocols.http.oip.riders import oip_riders
 from inferd.protocols.http.request import Headers, HttpRequest, RequestHead
 from inferd.protocols.http.riders import HttpLane
 from inferd.protocols.oip.shared_memory import REGION, ReadShared, no_shared_memory
@@ -55,7 +55,7 @@ class InferRoute:
     def __init__(self, plane: DataPlane, max_body_bytes: int) -> None:
         self.plane = plane
         self.max_body_bytes = max_body_bytes
-        self._lanes = ExpressLanes(plane, OipRiders)
+        self._lanes = ExpressLanes(plane, oip_riders)
 
     def handler(self, head: RequestHead) -> Handler | None:
         """How to answer an inference request with such a head; None for any other request."""
@@ -67,7 +67,7 @@ class InferRoute:
         name = unquote(found[1].decode("latin-1"))
         version = unquote((found[2] or b"").decode("latin-1"))
         if _NOT_EXPRESS.isdisjoint(head.fields):
-            return HttpLane(self._lanes.lane(name, version), self.start).add
+            return HttpLane(self._lanes.lane(name, version), self.start, self.settle).add
         return lambda connection, request: self.start(connection, request, name, version)
 
     def start(
@@ -77,6 +77,13 @@ class InferRoute:
         exchange = InferExchange(self, connection, request)
         exchange.begin(name, version)
         return exchange
+
+    def settle(
+        self, connection: HttpConnection, request: HttpRequest,
+        result: InferenceResponse | InferdError,
+    ) -> None:  # fmt: skip
+        """Answer one request with what has come of it."""
+        InferExchange(self, connection, request).answer(result)
 
 
 def _not_post(connection: HttpConnection, request: HttpRequest) -> None:

@@ -3,10 +3,18 @@
 import msgspec
 
 from inferd.protocols.depth import check_shallow
-from inferd.protocols.express import merge_numbers, row_texts
+from inferd.protocols.express.rows import merge_numbers, row_texts
 from inferd.protocols.http.oip.response_codec import single_row_head
-from inferd.schemas.oip import FloatRequest, InferRequest, IntRequest
+from inferd.protocols.oip.parameters import is_sequence_id
+from inferd.schemas.oip import (
+    FloatRequest,
+    FloatStepRequest,
+    InferRequest,
+    IntRequest,
+    IntStepRequest,
+)
 from inferd.serving.served_model import ServedModel
+from inferd.types.inference import SequenceStep
 from inferd.types.tensor import Array
 
 _DECODERS: dict[str, msgspec.json.Decoder[InferRequest]] = {
@@ -14,6 +22,12 @@ _DECODERS: dict[str, msgspec.json.Decoder[InferRequest]] = {
     "int": msgspec.json.Decoder(IntRequest),
 }
 """By kind of datatype; they refuse values of another kind, which have their say elsewhere."""
+_STEP_DECODERS: dict[
+    str, msgspec.json.Decoder[FloatStepRequest] | msgspec.json.Decoder[IntStepRequest]
+] = {
+    "float": msgspec.json.Decoder(FloatStepRequest),
+    "int": msgspec.json.Decoder(IntStepRequest),
+}
 
 
 class OipRiders:
@@ -31,13 +45,17 @@ class OipRiders:
         """See RiderForm; data may be nested or flat."""
         check_shallow(body)
         wire = self._decode(body)
+        if wire.parameters:
+            raise ValueError
+        return self._only_data(wire)
+
+    def _only_data(self, wire: InferRequest) -> object:
         (only,) = wire.inputs
         if (
             only.name != self._name
             or only.datatype != self._datatype
             or only.shape != self._shape
             or wire.id
-            or wire.parameters
             or wire.outputs
             or only.parameters
         ):
@@ -63,3 +81,26 @@ class OipRiders:
             else:
                 answers = [b"%b%b]}" % (head, row) for row in rows]
         return [b"%b]}" % answer for answer in answers]
+
+
+class OipStepRiders(OipRiders):
+    """A StepForm."""
+
+    def __init__(self, served: ServedModel) -> None:
+        super().__init__(served)
+        self._decode_step = _STEP_DECODERS[self._spec.datatype.kind].decode
+
+    def step(self, body: bytes) -> tuple[object, SequenceStep]:
+        """See StepForm."""
+        check_shallow(body)
+        wire = self._decode_step(body)
+        said = wire.parameters
+        if said is None or not said.sequence_id or not is_sequence_id(said.sequence_id):
+            raise ValueError
+        step = SequenceStep(said.sequence_id, said.sequence_start, said.sequence_end)
+        return self._only_data(wire), step
+
+
+def oip_riders(served: ServedModel) -> OipRiders:
+    """The form for a model."""
+    return OipRiders(served) if served.sequences is None else OipStepRiders(served)

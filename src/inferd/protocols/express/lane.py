@@ -7,25 +7,31 @@ once. Only the plainest requests ride here (one row, one input of fixed shape, n
 beside); any other, and any that fails on the way, takes the ordinary path by itself, which finds
 the error and says it. How a protocol writes its plainest requests, a RiderForm knows; how it
 answers them, a Rider.
+
+Requests of sequences ride, too, with nothing said beside but their step. Where they cannot run at
+once each waits behind those of its own sequence, and is answered with whom it has run.
 """
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
-from typing import Protocol
-
-import numpy as np
-import orjson
 
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import InferdError
+from inferd.protocols.express.plainness import is_plain
+from inferd.protocols.express.rider import (
+    MAX_BODY_BYTES,
+    Rider,
+    RiderForm,
+    StepForm,
+    answer_all,
+    walk,
+)
+from inferd.protocols.express.sequence_riders import SequenceRiders
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.served_model import ServedModel
-from inferd.types.datatype import BF16, BYTES, FP16
 from inferd.types.inference import InferenceResponse
-from inferd.types.tensor import Array, TensorSpec
 
 _log = logging.getLogger("inferd.express")
 
@@ -34,56 +40,11 @@ LOOKS = 2
 read what its sockets hold by now. Answers in fewer, fuller batches leave the clients' side of the
 machine free to work meanwhile; a rider who was alone last time is not kept for others."""
 
-MAX_BODY_BYTES = 64 * 1024
-MAX_ELEMENTS = 16 * 1024
-"""Longer bodies and larger outputs cost more to decode and encode than the lane saves."""
-
 MAX_LANES = 4096
 
-KINDS = ("float", "int")
-"""Of datatypes whose values are plain numbers in JSON."""
-
-
-class Rider(Protocol):
-    """A request on its way through the lane."""
-
-    @property
-    def body(self) -> bytes:
-        """The request."""
-
-    @property
-    def left(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-
-    def answer(self, body: bytes) -> None:
-        """Send the answer that a RiderForm has written."""
-
-    def wait(self, party: "Party") -> None:
-        """Wait with others; the party is to be told when the client leaves."""
-
-    def walk(self) -> None:
-        """Take the ordinary path."""
-
-    def fail(self) -> None:
-        """Answer with an error: the lane itself has failed, and has logged why."""
-
-
-class RiderForm(Protocol):
-    """How a protocol writes the plainest requests for one model, and their answers."""
-
-    def row(self, body: bytes) -> object:
-        """The one row of a request; raises ValueError for any other request, of which the ordinary
-        path will know what to say."""
-
-    def merge(self, rows: list[object]) -> Array:
-        """Rows as the model's input; raises ValueError, OverflowError where one does not fit."""
-
-    def answers(self, outputs: list[Array]) -> list[bytes]:
-        """An answer for each row of the outputs, as the ordinary path would write it."""
-
-
-FormOf = Callable[[ServedModel], RiderForm | None]
-"""The form for a model whose requests `is_plain`; None where the protocol has none."""
+FormOf = Callable[[ServedModel], RiderForm | StepForm | None]
+"""The form for a model that `is_plain`, a StepForm for one of sequences; None where the protocol
+has none."""
 
 
 class ExpressLane:
@@ -99,6 +60,7 @@ class ExpressLane:
         self._arrival_ns = 0
         self._served: ServedModel | None = None
         self._form: RiderForm | None = None
+        self._sequences: SequenceRiders | None = None
 
     def add(self, rider: Rider) -> None:
         """Take a request until the end of the loop's turn."""
@@ -129,14 +91,16 @@ class ExpressLane:
         try:
             served = self._plane.served(self.name, self.version)
         except InferdError:
-            _walk(waiting)
+            walk(waiting)
             return
         if served is not self._served:  # looked at once for each loaded model
-            self._served = served
-            self._form = self._form_of(served) if is_plain(served) else None
+            self._look_at(served)
         form = self._form
         if form is None or served.traced or self._plane.draining:
-            _walk(waiting)
+            walk(waiting)
+            return
+        if self._sequences is not None:
+            self._sequences.ride(waiting, self._arrival_ns)
             return
         riders, rows = [], []
         for rider in waiting:
@@ -148,13 +112,23 @@ class ExpressLane:
                     raise ValueError
                 rows.append(form.row(body))
             except (ValueError, RecursionError):
-                _walk([rider])
+                walk([rider])
                 continue
             riders.append(rider)
         limit = served.description.max_batch_size
         for start in range(0, len(riders), limit):
             end = start + limit
             self._run(served, form, riders[start:end], rows[start:end])
+
+    def _look_at(self, served: ServedModel) -> None:
+        self._served = served
+        self._form = form = self._form_of(served) if is_plain(served) else None
+        sequences = served.sequences
+        self._sequences = (
+            SequenceRiders(served, sequences, form)
+            if sequences is not None and isinstance(form, StepForm)
+            else None
+        )
 
     def _run(
         self, served: ServedModel, form: RiderForm, group: list[Rider], rows: list[object]
@@ -164,40 +138,34 @@ class ExpressLane:
         try:
             merged = form.merge(rows)
         except (ValueError, OverflowError):
-            _walk(group)
+            walk(group)
             return
         outputs = served.run_now([merged], len(rows), self._arrival_ns)
         if outputs is not None:
-            _answer_all(form, group, outputs)
+            answer_all(form, group, outputs)
             return
 
         def done(result: InferenceResponse | InferdError) -> None:
             try:
                 if isinstance(result, InferdError):
-                    _walk(group)
+                    walk(group)
                 else:
-                    _answer_all(form, group, [tensor.array for tensor in result.outputs])
+                    answer_all(form, group, [tensor.array for tensor in result.outputs])
             except Exception:
                 _log.exception("express lane failed", extra={"model": self.name})
                 for rider in group:
                     rider.fail()
 
         if len(group) == 1:  # nobody to share with; by itself it can also be cancelled
-            _walk(group)
+            walk(group)
             return
         item = served.submit_riders([merged], len(rows), self._arrival_ns, done)
         if item is None:
-            _walk(group)
+            walk(group)
             return
         party = Party(item, len(group))
         for rider in group:
             rider.wait(party)
-
-
-def _walk(riders: list[Rider]) -> None:
-    for rider in riders:
-        if not rider.left:
-            rider.walk()
 
 
 class Party:
@@ -234,46 +202,3 @@ class ExpressLanes:
             lane = ExpressLane(self._plane, name, version, self._form_of)
             self._lanes[name, version] = lane
         return lane
-
-
-def is_plain(served: ServedModel) -> bool:
-    """Whether a model's requests can be plain ones: one small input of numbers, small outputs."""
-    inputs, outputs = served.description.inputs, served.outputs
-    return (
-        served.description.max_batch_size > 0
-        and served.mergeable
-        and len(inputs) == 1
-        and not inputs[0].any_shape
-        and not served.signature.streams
-        and all(spec.datatype.kind in KINDS for spec in inputs)
-        and all(dim > 0 for dim in inputs[0].shape[1:])
-        and not any(spec.datatype in (BYTES, FP16, BF16) for spec in (*inputs, *outputs))
-        and all(spec.any_shape or _is_small(spec.shape[1:]) for spec in outputs)
-    )
-
-
-def _is_small(shape: tuple[int, ...]) -> bool:
-    return min(shape, default=1) > 0 and math.prod(shape) <= MAX_ELEMENTS
-
-
-def _answer_all(form: RiderForm, group: list[Rider], outputs: list[Array]) -> None:
-    for rider, body in zip(group, form.answers(outputs), strict=True):
-        rider.answer(body)
-
-
-def merge_numbers(rows: list[object], spec: TensorSpec, flat: bool) -> Array:
-    """Rows of numbers as JSON has them; in `flat` ones they stand in one list, whatever the shape.
-    Raises ValueError, OverflowError."""
-    merged = np.array(rows, spec.datatype.dtype)
-    shape = len(rows), *spec.shape[1:]
-    if flat:
-        merged = merged.reshape(shape)
-    if merged.shape != shape:
-        raise ValueError
-    return merged
-
-
-def row_texts(output: Array) -> list[bytes]:
-    """The numbers of each row as JSON has them between brackets, whatever the shape of a row."""
-    flat = np.ascontiguousarray(output).reshape(len(output), -1)
-    return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
