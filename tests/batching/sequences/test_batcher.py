@@ -115,6 +115,19 @@ async def test_more_sequences_than_slots_wait_in_order_and_the_end_frees_a_slot(
 
 
 @on_loop
+async def test_an_id_that_is_used_again_is_told_again() -> None:
+    model = Accumulators()
+    runner = Runner(compute=model)
+    asking = talker([runner], slots=1)
+    for value in (1, 2):
+        asking.send(7, start=True, value=value)
+        asking.send(7, end=True, value=10)
+    await runner.finish_all()
+    assert [told[3] for (told,) in model.seen] == [7, 7, 7, 7]
+    assert [asking.sum(n) for n in range(4)] == [1, 11, 2, 12]
+
+
+@on_loop
 async def test_an_id_that_is_used_again_waits_for_its_own_end_and_then_behind_others() -> None:
     runner = Runner(compute=accumulate)
     asking = talker([runner], slots=1, stateful=True)

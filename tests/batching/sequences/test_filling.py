@@ -99,5 +99,5 @@ def test_states_of_different_sizes_do_not_share_a_batch() -> None:
         grown = np.zeros((1, size), np.float32)
         filling.keep([sequence], [[grown]], [grown])
         sequence.waiting.append(item_of(size))
-        keys.append(filling.key(sequence))
+        keys.append(filling.shapes(sequence))
     assert keys[0] == keys[2] != keys[1]

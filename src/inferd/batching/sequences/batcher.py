@@ -157,10 +157,11 @@ class SequenceBatcher(Batcher):
                 f"inference request to model '{self._name}' must specify a non-zero or non-empty "
                 "correlation ID"
             )
-        known = self.table.sequences.get(step.id)
-        corrid = known.corrid if known is not None else self._filling.corrid(step.id, self._name)
+        table = self.table
+        known = table.sequences.get(step.id)
+        corrid = self._filling.corrid(step.id, self._name) if known is None else known.corrid
         try:
-            sequence = self.table.admit(item)
+            sequence = table.admit(item)
         except UnknownSequence:
             raise InvalidRequest(
                 f"inference request for sequence {step.id} to model '{self._name}' must specify "
@@ -237,8 +238,8 @@ class SequenceBatcher(Batcher):
         item = sequence.first
         if self._order is not None and item.stage is QUEUED:
             self._order.append(item)
-        key = (item.key, self._filling.key(sequence))
-        self._instances[sequence.instance].strategy.offer(sequence, key)
+        shapes = self._filling.shapes(sequence) if self._filling.free else None
+        self._instances[sequence.instance].strategy.offer(sequence, (item.key, shapes))
 
     def _retract(self, sequence: Sequence) -> None:
         if sequence.offered:
@@ -476,8 +477,10 @@ class SequenceBatcher(Batcher):
         now_ns = self._now_ns()
         for sequence in sequences:
             placed = self.table.finish(sequence, now_ns)
-            self._offer(sequence)
-            self._offer_all(placed)
+            if sequence.waiting:
+                self._offer(sequence)
+            if placed:
+                self._offer_all(placed)
         if self._idle_timer is None:
             self._watch_idle()
 

@@ -44,8 +44,9 @@ class Filling:
         self._controls = controls
         self._batched = batched
         self._corrid = next((c.datatype for c in controls if c.kind == "CORRID"), None)
-        self._free = any(-1 in state.spec.shape[batched:] for state in states)
-        self.mergeable = bool(states) and batched and not self._free
+        self.free = any(-1 in state.spec.shape[batched:] for state in states)
+        """Whether states may have different shapes, and requests then cannot share a batch."""
+        self.mergeable = bool(states) and batched and not self.free
         """Whether all requests may share a batch, and running one in vain changes nothing."""
 
     def corrid(self, id: int | str, model: str) -> int | bytes:
@@ -62,10 +63,8 @@ class Filling:
             f"sequence_id, not '{id}'"
         )
 
-    def key(self, sequence: Sequence) -> Hashable:
-        """What the states say of which requests may share a batch with the first that waits."""
-        if not self._free:
-            return None
+    def shapes(self, sequence: Sequence) -> Hashable:
+        """The shapes of a sequence's states, for the first of its requests that waits."""
         return tuple(a.shape for a in self._states(sequence, step_of(sequence.first).start))
 
     def columns(self, rows: list[Sequence | None]) -> list[Column]:

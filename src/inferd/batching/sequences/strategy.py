@@ -157,11 +157,14 @@ class Oldest:
         return list(sequences)
 
     def _remove(self, key: Hashable, sequences: list[Sequence]) -> None:
-        group = self._groups[key]
+        group, keys = self._groups[key], self._keys
         for sequence in sequences:
-            del group[sequence], self._keys[sequence]
-        if not group:
+            del keys[sequence]
+        if len(sequences) == len(group):
             del self._groups[key]
+            return
+        for sequence in sequences:
+            del group[sequence]
 
 
 def _arrival_ns(sequence: Sequence) -> int:

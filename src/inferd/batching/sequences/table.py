@@ -158,7 +158,7 @@ class SequenceTable:
         if sequence.waiting:
             following = self.sequences[sequence.id] = Sequence(sequence.id)
             following.waiting, sequence.waiting = sequence.waiting, following.waiting
-            following.closed = sequence.closed
+            following.closed, following.corrid = sequence.closed, sequence.corrid
             self.backlog[following] = None
         if sequence.instance == NOWHERE:
             del self.backlog[sequence]
