@@ -10,8 +10,9 @@ import numpy as np
 
 from inferd.backends.base import ModelDescription
 from inferd.batching.policy import BatchPolicy
-from inferd.batching.sequences.batcher import SequenceBatcher, SequenceRunner
+from inferd.batching.sequences.batcher import SequenceBatcher
 from inferd.batching.sequences.filling import Filling, State
+from inferd.batching.sequences.instance import SequenceRunner
 from inferd.batching.sequences.strategy import Direct, Oldest, Strategy
 from inferd.batching.sequences.table import SequenceTable
 from inferd.config.model import ModelConfig
