@@ -62,6 +62,26 @@ def test_preferred_size_does_not_wait_for_the_delay() -> None:
     assert BatchPolicy(8, (2,), MS).decide([1, 1, 1], 0, 0) == Close(2, "preferred")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "now_ns", "expected"),
+    [
+        # Who has waited long enough takes along all there is room for, as in Triton.
+        ([1] * 6, MS - 1, Close(4, "preferred")),
+        ([1] * 6, MS, Close(6, "delay")),
+        ([1] * 9, MS, Close(8, "full")),
+        ([1] * 4, MS, Close(4, "preferred")),
+        # Beyond the largest preferred size there is none to wait for, as in Triton.
+        ([5], 0, Close(1, "available")),
+        ([3, 3], 0, Close(2, "available")),
+        ([3], 0, Wait(MS)),
+    ],
+)
+def test_a_preferred_size_is_waited_for_as_long_as_it_can_be_reached(
+    sizes: list[int], now_ns: int, expected: Close | Wait
+) -> None:
+    assert BatchPolicy(8, (2, 4), MS).decide(sizes, 0, now_ns) == expected
+
+
 def test_delay_is_waited_for_though_others_wait_too() -> None:
     assert BatchPolicy(8, (), MS).decide([1], 0, 0, others_wait=True) == Wait(MS)
     assert BatchPolicy(8, (), MS).decide([1], 0, MS, others_wait=True) == Close(1, "delay")

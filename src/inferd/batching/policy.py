@@ -91,11 +91,15 @@ class BatchPolicy:
             count += 1
             if rows in self.preferred_batch_size:
                 preferred_count = count
-        if preferred_count:
+        until_ns = oldest_arrival_ns + self.max_queue_delay_ns
+        overdue = self.max_queue_delay_ns > 0 and now_ns >= until_ns
+        if preferred_count and (preferred_count == count or not overdue):
             return Close(preferred_count, "preferred")
         if full or rows >= limit:
             return Close(count, "full" if limit == self.max_batch_size else "enough")
-        if self.max_queue_delay_ns:
-            until_ns = oldest_arrival_ns + self.max_queue_delay_ns
-            return Wait(until_ns) if now_ns < until_ns else Close(count, "delay")
+        if overdue:
+            return Close(count, "delay")
+        # Beyond the largest preferred size there is none to wait for.
+        if self.max_queue_delay_ns and rows < max(self.preferred_batch_size, default=limit):
+            return Wait(until_ns)
         return Close(count, "mismatch" if others_wait else "available")
