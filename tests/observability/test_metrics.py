@@ -98,3 +98,11 @@ def test_a_models_tags_are_labels_of_all_of_its_metrics() -> None:
     assert 'inferd_ensemble_step_duration_seconds_count{model="a",step="1"' in text
     assert 'nv_cache_num_hits_per_model{model="c"' in text
     assert found == {"a": {("search", "1")}, "b": {("ads", "")}, "c": {("", "")}}
+
+
+def test_a_model_may_be_called_as_a_counter_is() -> None:
+    models = [Model("nv_inference_total", {"team": "nv_team_total"})]
+    text = MetricsRegistry(lambda: models, list, dict, dict).render().decode()
+    line = 'nv_inference_count{model="nv_inference_total",team="nv_team_total",version="1"} 0'
+    assert line in text
+    assert "# TYPE nv_inference_count counter" in text

@@ -1,6 +1,8 @@
 """Models that share a resource: real pools behind one limiter, instances at their gates."""
 
 import asyncio
+import gc
+import weakref
 
 from batching.requests import Client, client
 from fakes import FakeInstance, clock, on_loop, turns
@@ -20,7 +22,8 @@ class Limited:
         self.instances = [FakeInstance() for _ in range(instances)]
         each = [LimitedInstance({("R", 0): needs}, weight) for _ in self.instances]
         self.pool = InstancePool(list(self.instances), clock(), "m-1", estimated(run_ns))
-        (runner,) = limited([self.pool], limiter.join(each))
+        self.limits = limiter.join(each)
+        (runner,) = limited([self.pool], self.limits)
         assert isinstance(runner, LimitedRunner)
         self.runner = runner
         self.asking: Client = client(runner, max_batch_size=1)
@@ -103,6 +106,25 @@ async def test_one_whose_request_was_cancelled_holds_nobody_up() -> None:
     await waits.close()
     assert waits.asking.has_own_rows(0)
     await gone.close()
+
+
+@on_loop
+async def test_a_model_that_is_gone_is_held_by_nobody() -> None:
+    limiter = RateLimiter()
+    runs, gone = Limited(limiter), Limited(limiter)
+    runs.shut()
+    runs.asking.send()
+    await turns(2)
+    gone.asking.send()
+    await turns(2)
+    gone.asking.items[0].cancel()
+    await gone.close()
+    gone.limits.leave()
+    left = weakref.ref(gone.runner)
+    del gone
+    gc.collect()
+    assert left() is None
+    await runs.close()
 
 
 @on_loop

@@ -91,8 +91,9 @@ class RateLimiter:
         return Limits(self, tuple(instances))
 
     def leave(self, instances: Sequence[LimitedInstance]) -> None:
-        """Instances are there no more; none of them runs."""
+        """Instances are there no more; none of them runs, and their waiter wants nothing."""
         self._instances = [kept for kept in self._instances if kept not in instances]
+        self._line = {waiter: None for waiter in self._line if waiter.wants()}
         self._recount()
 
     def _recount(self) -> None:

@@ -277,7 +277,7 @@ LLM_LABELS = ["model_name", "engine"]
 LLM_FINISHED = ("vllm:request_success", "Sequences that ended, by why")
 
 LABELS = ["model", "version"]
-_NV_TOTAL = re.compile(rb"\b(nv_\w+)_total\b")
+_NV_TOTAL = re.compile(rb"^((?:# (?:HELP|TYPE) )?nv_\w+)_total\b", re.MULTILINE)
 FAILURES = ("nv_inference_request_failure", "Number of failed inference requests, by reason")
 DEPTHS = ("inferd_priority_queue_depth", "Requests waiting, of models with priorities, by level")
 CLOSED = ("inferd_batches_closed", "Batches by the reason they were closed")
