@@ -32,13 +32,16 @@ class Managed:
         for source in (await self.manager.scan()).values():
             await self.manager.apply(source, retry)
 
+    def request(self, name: str = "m", version: str = "") -> InferenceRequest:
+        """A request of one row."""
+        zeros = Tensor("x", FP32, np.zeros((1, 2), np.float32))
+        return InferenceRequest(name, version, [zeros])
+
     async def ask(self, name: str = "m", version: str = "") -> float:
         """What a model adds to 0: it says which file answered."""
         answers: list[InferenceResponse | InferdError] = []
-        zeros = Tensor("x", FP32, np.zeros((1, 2), np.float32))
-        request = InferenceRequest(name, version, [zeros])
         served = self.manager.resolve(name, version)
-        served.submit(request, answers.append)
+        served.submit(self.request(name, version), answers.append)
         await served.batcher.drain()
         await turns(2)
         (answer,) = answers

@@ -240,6 +240,7 @@ async def test_models_that_are_gone_go_behind_their_ensembles(tmp_path: Path) ->
         await everything(managed)
         assert managed.manager.roster.outermost({"a", "b", "e", "whole"}) == {"whole"}
         await managed.manager.remove_all(["a", "e", "whole"])
+        await managed.manager.settle()
         assert {name for name, _ in managed.states()} == {"b"}
 
 

@@ -1,10 +1,12 @@
+import asyncio
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from backends.onnx_models import add, write
-from fakes import FakeTraceSink, on_loop
+from fakes import FakeTraceSink, on_loop, turns
 from inferd.config.model import All, Latest, ModelConfig, ModelVersionPolicy, Specific
 from inferd.config.server import ServerConfig
 from inferd.errors import (
@@ -25,6 +27,7 @@ from inferd.types.tensor import Tensor
 from serving.managed import Managed
 
 READY, GONE = ModelReadyState.READY, ModelReadyState.UNAVAILABLE
+LONG_DELAY = "dynamic_batching: {max_queue_delay_microseconds: 60000000}\n"
 ALL_VERSIONS = "version_policy: {all: {}}\n"
 
 
@@ -144,10 +147,89 @@ async def test_a_model_that_has_left_the_repository_is_forgotten(tmp_path: Path)
     write(tmp_path, "m", add(1))
     async with Managed(tmp_path) as managed:
         await managed.apply()
-        await managed.manager.remove("m")
+        await managed.manager.remove_all(["m"])
+        await managed.manager.settle()
         assert managed.manager.index() == []
         with pytest.raises(ModelNotFound):
             managed.manager.resolve("m")
+
+
+@on_loop
+async def test_what_is_asked_of_a_model_that_has_left_holds_up_no_other_change(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "m", add(1), config=LONG_DELAY)
+    async with Managed(tmp_path) as managed:
+        control = ControlPlane(managed.manager, ServerConfig(model_control_mode="poll"))
+        await control.start()
+        waits = managed.manager.predictive("m").submit(managed.request("m"), lambda answer: None)
+        shutil.rmtree(tmp_path / "m")
+        write(tmp_path, "new", add(2))
+        async with asyncio.timeout(5):
+            await control.poll_once()
+        assert await managed.ask("new") == 2
+        assert managed.states()["m", 1] == (ModelReadyState.UNLOADING, "")
+        waits.cancel()
+        await managed.manager.settle()
+        assert set(managed.states()) == {("new", 1)}
+
+
+@on_loop
+async def test_a_model_that_comes_back_before_it_is_closed_stays(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1), config=LONG_DELAY)
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        waits = managed.manager.predictive("m").submit(managed.request("m"), lambda answer: None)
+        await managed.manager.remove_all(["m"])
+        await managed.apply()
+        waits.cancel()
+        await managed.manager.settle()
+        assert managed.states() == {("m", 1): (READY, "")}
+
+
+@on_loop
+async def test_a_load_is_finished_though_who_asked_for_it_has_left(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        control = ControlPlane(managed.manager, ServerConfig(model_control_mode="explicit"))
+        asking = asyncio.ensure_future(control.load("m"))
+        async with asyncio.timeout(10):
+            while managed.states() != {("m", 1): (ModelReadyState.LOADING, "")}:
+                await turns()
+            asking.cancel()
+            while managed.states() != {("m", 1): (READY, "")}:
+                await turns()
+        assert asking.cancelled()
+        assert await managed.ask() == 1
+
+
+@on_loop
+async def test_in_explicit_mode_only_what_was_asked_for_is_reloaded(tmp_path: Path) -> None:
+    for name in ("m", "left", "never"):
+        write(tmp_path, name, add(1))
+    async with Managed(tmp_path) as managed:
+        config = ServerConfig(model_control_mode="explicit", reload=True, load_model=("m",))
+        control = ControlPlane(managed.manager, config)
+        await control.start()
+        await control.load("left")
+        await control.unload("left")
+        write(tmp_path, "m", add(2))
+        (tmp_path / "m" / "1" / "more").write_text("the folder looks different")
+        await control.poll_once()
+        assert await managed.ask("m") == 2
+        assert list(managed.manager.default) == ["m"]
+
+
+@on_loop
+async def test_a_model_that_cannot_be_closed_is_unloaded_all_the_same(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        await managed.apply()
+        (runner,) = managed.manager.predictive("m")._loaded.runners
+        runner._instances.append(None)  # type: ignore[attr-defined]
+        await managed.manager.unload("m")
+        await managed.manager.settle()
+        assert managed.states() == {("m", 1): (GONE, "unloaded")}
 
 
 # -- failure --------------------------------------------------------------------------------------
@@ -307,8 +389,9 @@ async def test_load_and_unload_of_an_unknown_model(tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound) as caught:
             await managed.manager.load("x")
         assert str(caught.value) == "failed to load 'x', failed to poll from model repository"
-        with pytest.raises(ModelNotFound):
-            await managed.manager.unload("x")
+        await managed.manager.unload("x")  # as in Triton
+        await managed.manager.unload("m")
+        assert managed.manager.index() == []
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from inferd.config.server import ServerConfig
 from inferd.errors import InferdError, ModelUnavailable
@@ -34,6 +35,7 @@ class ControlPlane:
         self._polls = config.model_control_mode == "poll" or config.reload
         self._poll_secs = RELOAD_POLL_S if config.reload else config.repository_poll_secs
         self._known: set[str] = set()
+        self._changing: set[asyncio.Task[None]] = set()
 
     # -- the repository -----------------------------------------------------------------------
 
@@ -62,13 +64,21 @@ class ControlPlane:
         override = None
         if config is not None:
             override = decode_model_config(config, file="parameters.config", strict=False)
-        await self._manager.load(name, override, files)
+        await self._changed(self._manager.load(name, override, files))
 
     async def unload(self, name: str, dependents: bool = False) -> None:
         """Stop serving a model, with `dependents` also the models that were loaded for it only;
         returns when it takes no more requests."""
         self._check_explicit()
-        await self._manager.unload(name, dependents)
+        await self._changed(self._manager.unload(name, dependents))
+
+    async def _changed(self, change: Coroutine[Any, Any, None]) -> None:
+        """Make a change, to its end though whoever asked for it may leave before: half of one would
+        leave behind what nobody knows of."""
+        task = asyncio.get_running_loop().create_task(change)
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        await asyncio.shield(task)
 
     def _check_explicit(self) -> None:
         if self._mode == "poll":
@@ -144,14 +154,15 @@ class ControlPlane:
                 _log.error("repository cannot be read", extra={"reason": str(error)})
 
     async def poll_once(self) -> None:
-        """Look at the repository and bring what is served to what it holds."""
+        """Look at the repository and bring what is served to what it holds; in explicit mode of
+        the models that are wanted."""
         sources = await self._manager.scan()
         gone = self._known - set(sources)
         self._known = set(sources)
+        followed = set(sources) - self._manager.overridden
+        if self._mode == "explicit":
+            followed &= self._manager.wanted
         await asyncio.gather(
-            self._manager.apply_all(
-                {n: s for n, s in sources.items() if n not in self._manager.overridden},
-                retry=False,
-            ),
+            self._manager.apply_all({n: sources[n] for n in sorted(followed)}, retry=False),
             self._manager.remove_all(gone),
         )

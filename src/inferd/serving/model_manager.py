@@ -78,9 +78,10 @@ class ModelManager:
         self.errors: dict[str, str] = {}
         """Models that cannot be served at all, and why."""
         self.starting = True
-        """While true, every model that is to be loaded counts for readiness; later ones count once
-        they have been loaded, so that adding a model does not take the server out of rotation."""
-        self._wanted: set[str] = set()
+        """While true, every model that is to be loaded is wanted; later ones are once they have
+        been loaded, so that adding a model does not take the server out of rotation."""
+        self.wanted: set[str] = set()
+        """Models that are to be served: they count for readiness."""
         self._optional: set[str] = set()
         self._paths = paths
         self._cores = cores
@@ -93,6 +94,8 @@ class ModelManager:
         self._locks: dict[str, asyncio.Lock] = {}
         self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
+        self._gone: set[str] = set()
+        """Models that have left the repository, and are not closed yet."""
         self.overridden: set[str] = set()
         """Models that were loaded otherwise than the repository has them, until they are again."""
         self.sent = SentModels(self._off_loop)
@@ -181,7 +184,7 @@ class ModelManager:
 
     def all_ready(self) -> bool:
         """Whether every model that should be served is, apart from those marked not required."""
-        served = [self.default.get(name) for name in self._wanted - self._optional]
+        served = [self.default.get(name) for name in self.wanted - self._optional]
         return all(model is not None and not model.trouble for model in served)
 
     # -- change --------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ class ModelManager:
         name = source.name
         async with self._lock(name):
             if self.starting:
-                self._wanted.add(name)
+                self.wanted.add(name)
             (self._optional.discard if source.config.required else self._optional.add)(name)
             if source.error:
                 if self.errors.get(name) != source.error:
@@ -288,6 +291,7 @@ class ModelManager:
                 self.errors[name] = source.error
                 return
             self.errors.pop(name, None)
+            self._gone.discard(name)
             self.roster.expect(source)
             wanted = choose_versions(source.config.version_policy, source.versions)
             if not wanted:
@@ -299,44 +303,54 @@ class ModelManager:
 
     async def unload(self, name: str, dependents: bool = False) -> None:
         """Stop serving a model; returns once it takes no more requests, memory comes back later.
+        Of one that is not there, as in Triton, there is nothing to stop.
 
         With `dependents` also the models that were loaded for it only, if it is an ensemble, and
         that no other ensemble needs.
         """
-        source = self.roster.leave(name)
-        left = [record.served for record in self.records.get(name, {}).values()]
-        await self._unload(name)
+        source, left = await self._unload(name)
         if dependents and source is not None:
-            await asyncio.gather(*[served.drain() for served in left if served is not None])
+            await _drained(left)
             for member in self.roster.go_along(source):
                 if member in self.records:
                     await self.unload(member, dependents)
 
-    async def _unload(self, name: str) -> None:
+    async def _unload(self, name: str) -> tuple[ModelSource | None, list[Served]]:
+        """Retire what is loaded of a model; its source if it is an ensemble, and what was loaded,
+        which may still have requests."""
+        if name not in self._locks:  # no load has ever begun
+            return None, []
         async with self._lock(name):
-            if name not in self.records and name not in self.errors:
-                raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
-            self._wanted.discard(name)
+            source = self.roster.leave(name)
+            self.wanted.discard(name)
             self.overridden.discard(name)
             self.errors.pop(name, None)
-            for version in self.records.get(name, {}):
+            records = self.records.get(name, {})
+            left = [record.served for record in records.values() if record.served is not None]
+            for version in records:
                 self._retire(name, version, "unloaded")
-
-    async def remove(self, name: str) -> None:
-        """The model is gone from the repository: unload and forget it."""
-        await self.unload(name)
-        await self.settle()
-        if not any(record.served for record in self.records.get(name, {}).values()):
-            self.records.pop(name, None)
+        return source, left
 
     async def remove_all(self, names: Iterable[str]) -> None:
-        """As `remove`, of several models: ensembles, and what they have begun, before the models of
-        their steps."""
-        left = set(names)
-        while left:
-            now = self.roster.outermost(left)
-            await asyncio.gather(*[self.remove(name) for name in now])
-            left -= now
+        """These models are gone from the repository: unload each, and forget it when it is closed;
+        ensembles, and what they have begun, before the models of their steps."""
+        gone = set(names)
+        while gone:
+            now = self.roster.outermost(gone)
+            unloaded = await asyncio.gather(*[self._unload(name) for name in now])
+            self._gone |= now
+            for name in now:
+                self._forget(name)
+            gone -= now
+            if gone:
+                await asyncio.gather(*[_drained(left) for _, left in unloaded])
+
+    def _forget(self, name: str) -> None:
+        """Of a model that has left the repository nothing is known, once it is closed."""
+        records = self.records.get(name, {}).values()
+        if name in self._gone and not any(r.served or r.state is State.UNLOADING for r in records):
+            self._gone.discard(name)
+            self.records.pop(name, None)
 
     async def settle(self) -> None:
         """Wait until every retired version is closed."""
@@ -345,7 +359,7 @@ class ModelManager:
 
     async def drain(self) -> None:
         """Wait until no model has a request queued or running. New ones have been stopped."""
-        await asyncio.gather(*[served.drain() for served in self.loaded()])
+        await _drained(self.loaded())
 
     async def close(self) -> None:
         """Close every model."""
@@ -396,7 +410,7 @@ class ModelManager:
         if source.sent is not None:
             source.sent.hold()
         self.roster.loaded(name)
-        self._wanted.add(name)
+        self.wanted.add(name)
         self._set_default(name)
         if previous is not None:
             self._spawn(self._close_model(previous))
@@ -485,6 +499,7 @@ class ModelManager:
             await self._close_model(served)
             if record.state is State.UNLOADING:
                 record.state, record.reason = State.UNAVAILABLE, reason
+            self._forget(name)
             _log.info("model unloaded", extra={"model": name, "version": version})
 
         self._spawn(retire())
@@ -492,7 +507,11 @@ class ModelManager:
     async def _close_model(self, served: Served) -> None:
         """Drain, close, and give the memory back to the system."""
         await served.drain()
-        await self._off_loop(served.close)
+        try:
+            await self._off_loop(served.close)
+        except Exception:  # of a framework; its place is given back all the same
+            extra = {"model": served.name, "version": served.version}
+            _log.exception("a model could not be closed", extra=extra)
         await self.sent.let_go(served.spec.sent)
         if isinstance(served, ServedModel) and served.spec.limits is not None:
             served.spec.limits.leave()
@@ -517,6 +536,10 @@ class ModelManager:
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+
+
+async def _drained(models: Iterable[Served]) -> None:
+    await asyncio.gather(*[served.drain() for served in models])
 
 
 def _warn_of_unused_fields(name: str, config: ModelConfig, backend: str) -> None:
