@@ -5,7 +5,6 @@ It refuses to know by which way requests come.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -157,6 +156,7 @@ class Core:
         try:
             async with asyncio.timeout(self.config.exit_timeout_secs):
                 await told()
+                await self._follow_no_more()  # or it would load again what is closed
                 self.data.draining = True
                 await self.manager.drain()
                 await idle()
@@ -173,11 +173,13 @@ class Core:
 
     async def end(self) -> None:
         """Stop following the repository, and write the traces that wait; whatever went before."""
-        if self._poller is not None:
-            self._poller.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._poller
+        await self._follow_no_more()
         self.manager.sent.remove()
         if self._traces is not None:
             self.manager.tracing.flush()
             await asyncio.to_thread(self._traces.close)
+
+    async def _follow_no_more(self) -> None:
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait((self._poller,))

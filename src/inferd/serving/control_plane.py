@@ -148,10 +148,10 @@ class ControlPlane:
             await asyncio.sleep(self._poll_secs)
             try:
                 await self.poll_once()
-            except InferdError as error:
+            except (InferdError, OSError) as error:
                 _log.error("repository cannot be read", extra={"reason": str(error)})
-            except OSError as error:
-                _log.error("repository cannot be read", extra={"reason": str(error)})
+            except Exception:  # a fault of the server's own; the next look may do without it
+                _log.exception("the repository was not followed")
 
     async def poll_once(self) -> None:
         """Look at the repository and bring what is served to what it holds; in explicit mode of
