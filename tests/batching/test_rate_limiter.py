@@ -211,6 +211,29 @@ def test_without_amounts_there_is_what_the_largest_needs_while_it_is_there() -> 
     assert server.running() == [1]
 
 
+@pytest.mark.parametrize(
+    ("amounts", "holds", "asked", "short"),
+    [
+        (None, [{R: 1}], [{R: 1}], ("R", 2)),
+        (None, [{R: 2}], [{R: 1}, {R: 2}], ("R", 4)),
+        ({("R", None): 2}, [{R: 1}], [{R: 1}], None),
+        ({("R", None): 2}, [{R: 1}], [{R: 2}], ("R", 3)),
+        ({("R", None): 2}, [{R: 1}, {R: 2}], [{R: 1}], None),  # it may be the first that asks
+        ({("R", None): 2}, [{R: 2}], [{R: 2}, {}], None),  # the second can run
+        (None, [{R: 1}], [{("S", 0): 1}], None),
+        (None, [{}], [{R: 1}], None),
+    ],
+)
+def test_who_asks_is_told_what_it_holds_that_another_needs(
+    amounts: Mapping[Any, int] | None, holds: list[dict[Resource, int]],
+    asked: list[dict[Resource, int]], short: tuple[str, int] | None,
+) -> None:  # fmt: skip
+    limiter = RateLimiter(amounts)
+    one = limiter.join([LimitedInstance(needs) for needs in holds])
+    other = limiter.join([LimitedInstance(needs) for needs in asked])
+    assert one.shut_out(other) == short
+
+
 def test_amounts_are_read_as_triton_writes_them() -> None:
     assert read_amounts(["R1:4", "R1:2:1", "big one:0"]) == {
         ("R1", None): 4, ("R1", 1): 2, ("big one", None): 0,

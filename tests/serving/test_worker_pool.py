@@ -1,6 +1,7 @@
 """A model's workers, which say here what the test has them say: what runs, and what goes wrong."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from inferd.backends.base import ModelDescription
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest, Stage
+from inferd.batching.rate_limiter import LimitedInstance, RateLimiter
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, InferdError, ModelUnavailable
 from inferd.serving.asks import MOST_DEEP, Asks
@@ -260,6 +262,28 @@ async def test_a_model_that_would_wait_for_itself_is_told() -> None:
     answer = [told for told in worker.told if isinstance(told, Answer)][-1]
     assert "have asked one another" in str(answer.error)
     await fake.pool.aclose()
+
+
+@on_loop
+async def test_a_model_that_holds_what_the_one_that_it_asks_needs_is_told() -> None:
+    limiter = RateLimiter({("R", None): 2})
+    holds, needs = (limiter.join([LimitedInstance({("R", 0): n})]) for n in (1, 2))
+    asked = await FakePool().open()
+    model = served(asked)
+    model.spec = replace(model.spec, limits=needs)
+    asking = FakePool(partial(Asks(lambda *_: model).heard, "asker", holds=holds))
+    await asking.open()
+    ask = Ask(1, "m", "predict", {"x": pack_inline(FP32, np.zeros((1, 2), np.float32))}, "", False)
+    asking.made[0].hear(ask)  # none of its requests runs, so it holds nothing
+    assert model.in_flight() == 1
+    asking.run_alone(queued())
+    asking.made[0].hear(ask)
+    (answer,) = [told for told in asking.made[0].told if isinstance(told, Answer)]
+    assert "model 'asker' asks model 'm' while it holds the resource 'R'" in str(answer.error)
+    assert "--rate-limit-resource R:3" in str(answer.error)
+    assert model.in_flight() == 1
+    await asking.pool.aclose()
+    await asked.pool.aclose()
 
 
 @on_loop

@@ -110,6 +110,15 @@ class RateLimiter:
                 return instance
         return None
 
+    def short_of(self, one: LimitedInstance, other: LimitedInstance) -> tuple[str, int] | None:
+        """A resource of which there is not enough for both to run at the same time, and how much
+        both need; None where there is enough of all."""
+        for resource, count in other.needs.items():
+            both = one.needs.get(resource, 0) + count
+            if both > count and both > self._there[resource]:
+                return resource[0], both
+        return None
+
     def start(self, waiter: Waiter, instance: LimitedInstance) -> None:
         """One of its free instances runs, and holds what it needs."""
         waiter.free.remove(instance)
@@ -188,6 +197,17 @@ class Limits:
     def leave(self) -> None:
         """The model is there no more."""
         self.limiter.leave(self.instances)
+
+    def shut_out(self, others: "Limits") -> tuple[str, int] | None:
+        """A resource of which none of the others gets what it needs while any one of these runs,
+        and how much it would take for both; None where there is none such."""
+        short = None
+        for one in self.instances:
+            for other in others.instances:
+                short = self.limiter.short_of(one, other)
+                if short is None:
+                    return None
+        return short
 
 
 def limited_instances(config: ModelConfig) -> list[LimitedInstance]:

@@ -3,7 +3,8 @@ like a request that came from outside; models loaded and unloaded; metrics. All 
 thread.
 
 Models that ask one another in a circle could wait for each other for ever. A model whose only
-instance is the one that asks is refused at once; where models have been seen to form a circle, what
+instance is the one that asks is refused at once, and so is one that holds a resource of which the
+model that it asks needs more than is left; where models have been seen to form a circle, what
 waits in a queue for longer than CIRCLE_WAIT_S is given up; and MOST_DEEP bounds the rest.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from inferd.batching.queue import QUEUED, QueuedRequest
+from inferd.batching.rate_limiter import Limits
 from inferd.errors import (
     InferdError,
     InvalidRequest,
@@ -68,8 +70,9 @@ class Asks:
         self._calls: dict[str, set[str]] = {}
         self._managing: set[asyncio.Task[None]] = set()
 
-    def heard(self, asker: str, seat: Seat, event: Question) -> None:
-        """A worker asks, or wants no answer any more."""
+    def heard(self, asker: str, seat: Seat, event: Question, holds: Limits | None = None) -> None:
+        """A worker asks, or wants no answer any more; `holds` is what its model's instances hold
+        while they run."""
         number = 0
         try:
             match event:
@@ -79,7 +82,7 @@ class Asks:
                         item.cancel()
                 case Ask():
                     number = event.ask
-                    self._ask(asker, seat, event)
+                    self._ask(asker, seat, event, holds)
                 case Manage():
                     task = asyncio.get_running_loop().create_task(self._manage(seat, event))
                     self._managing.add(task)
@@ -94,7 +97,7 @@ class Asks:
 
     # -- answers of other models -------------------------------------------------------------------
 
-    def _ask(self, asker: str, seat: Seat, ask: Ask) -> None:
+    def _ask(self, asker: str, seat: Seat, ask: Ask, holds: Limits | None) -> None:
         served = self._resolve(ask.model, ask.version)
         signature = served.explain_signature if ask.method == "explain" else served.signature
         if signature is None:
@@ -115,6 +118,8 @@ class Asks:
                 "'decoupled=True' argument to the 'exec' or 'async_exec' calls for decoupled "
                 "models.'"
             )
+        if holds is not None and seat.jobs:
+            _check_resources(asker, holds, served)
         waits = self._in_circle(asker, seat, served)
         timer: asyncio.TimerHandle | None = None
 
@@ -221,6 +226,19 @@ class Asks:
                 seat.send(Answer(event.ask, {}, value=meter.value))
             case "drop":
                 self.metrics.drop(seat.meters.pop(event.meter))
+
+
+def _check_resources(asker: str, holds: Limits, served: ServedModel) -> None:
+    """Raises InvalidRequest where the model that asks holds what the one that it asks needs."""
+    for limits in served.limits:
+        short = holds.shut_out(limits)
+        if short is not None:
+            name, both = short
+            raise InvalidRequest(
+                f"model '{asker}' asks model '{served.name}' while it holds the resource '{name}', "
+                "of which too little is left for that to run: it would wait for ever; give both "
+                f"enough with --rate-limit-resource {name}:{both}"
+            )
 
 
 def _request(ask: Ask) -> InferenceRequest:

@@ -48,7 +48,7 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
         turns = itertools.cycle(places)
         return WorkerPool(
             spec.name, lambda: partial(_start, spec, next(turns), environment, next(numbers)),
-            partial(asks.heard, spec.name), culprits,
+            partial(asks.heard, spec.name, holds=spec.limits), culprits,
         )  # fmt: skip
 
     passive = [place for place in spec.config.instances if place.passive]

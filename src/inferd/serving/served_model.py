@@ -273,6 +273,11 @@ class ServedModel:
         return self.explain_signature, self._explain_inputs
 
     @property
+    def limits(self) -> Sequence[Limits]:
+        """What the instances of each model need that its requests run on, as far as limited."""
+        return [self.spec.limits] if self.spec.limits is not None else []
+
+    @property
     def keeps_answers(self) -> bool:
         """Whether answers are kept for requests that are equal."""
         return self.cache is not None

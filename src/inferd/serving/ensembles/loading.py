@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 
 from inferd.backends.base import ModelDescription
+from inferd.batching.rate_limiter import Limits
 from inferd.errors import ConfigError, InferdError
 from inferd.repository.formats import ENSEMBLE
 from inferd.serving.ensembles.graph import EnsembleGraph
@@ -48,6 +50,11 @@ class EnsembleModel(ServedModel):
         for member in self._runner.members():
             whole.update(member.identity)
         return whole.digest()
+
+    @property
+    def limits(self) -> Sequence[Limits]:
+        """See ServedModel; those of its models."""
+        return [limits for member in self._runner.members() for limits in member.limits]
 
     @property
     def mergeable(self) -> bool:
