@@ -204,7 +204,7 @@ class NetworkServer:
         self,
     ) -> Iterator[tuple[ModelStatus, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
         served = {(m.name, m.version): m for m in self.core.manager.loaded()}
-        for status in self.core.control.index():
+        for status in self.core.control.known_index():
             model = served.get((status.name, status.version))
             inputs, outputs = (model.inputs, model.outputs) if model else ((), ())
             yield status, inputs, outputs

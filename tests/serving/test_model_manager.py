@@ -204,6 +204,23 @@ async def test_a_load_is_finished_though_who_asked_for_it_has_left(tmp_path: Pat
 
 
 @on_loop
+async def test_what_has_come_since_is_in_the_index_before_it_is_loaded(tmp_path: Path) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        config = ServerConfig(model_control_mode="explicit", load_model=("m",))
+        control = ControlPlane(managed.manager, config)
+        await control.start()
+        write(tmp_path, "later", add(2))
+        later = ModelStatus("later", 0, ModelReadyState.UNKNOWN)
+        ready = ModelStatus("m", 1, READY, "")
+        assert await control.index() == [later, ready]
+        assert await control.index(ready_only=True) == [ready]
+        shutil.rmtree(tmp_path)
+        assert await control.index() == [ready]
+        tmp_path.mkdir()
+
+
+@on_loop
 async def test_in_explicit_mode_only_what_was_asked_for_is_reloaded(tmp_path: Path) -> None:
     for name in ("m", "left", "never"):
         write(tmp_path, name, add(1))

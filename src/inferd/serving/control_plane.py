@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -39,16 +39,28 @@ class ControlPlane:
 
     # -- the repository -----------------------------------------------------------------------
 
-    def index(self, ready_only: bool = False) -> list[ModelStatus]:
-        """Every model that is or was served or could be, with its state."""
+    async def index(self, ready_only: bool = False) -> list[ModelStatus]:
+        """Every model that is or was served or could be, with its state. Where models are loaded
+        on demand the repository is looked at for those that have come since, as in Triton."""
+        if ready_only:
+            return [s for s in self._manager.index() if s.state is ModelReadyState.READY]
+        if self._mode != "explicit":
+            return self.known_index()
+        try:
+            return self._with_unloaded(await self._manager.scan())
+        except (InferdError, OSError) as error:
+            _log.error("repository cannot be read", extra={"reason": str(error)})
+            return self.known_index()
+
+    def known_index(self) -> list[ModelStatus]:
+        """The same, of the repository as it was when it was last followed."""
+        return self._with_unloaded(self._known)
+
+    def _with_unloaded(self, names: Iterable[str]) -> list[ModelStatus]:
         statuses = self._manager.index()
         listed = {status.name for status in statuses}
-        statuses += [
-            ModelStatus(name, 0, ModelReadyState.UNKNOWN) for name in sorted(self._known - listed)
-        ]
-        if ready_only:
-            statuses = [s for s in statuses if s.state is ModelReadyState.READY]
-        return sorted(statuses, key=lambda status: (status.name, status.version))
+        unloaded = [ModelStatus(n, 0, ModelReadyState.UNKNOWN) for n in names if n not in listed]
+        return sorted([*statuses, *unloaded], key=lambda status: (status.name, status.version))
 
     async def load(
         self, name: str, config: object | None = None,

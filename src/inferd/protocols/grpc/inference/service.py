@@ -137,7 +137,7 @@ class InferenceService:
     async def index(self, request: Message, context: CallContext) -> Message:
         """Every model with its state."""
         _check_repository(request)
-        lines = [index_line(status) for status in self._control.index(request.ready)]
+        lines = [index_line(status) for status in await self._control.index(request.ready)]
         return _message("RepositoryIndexResponse", {"models": lines})
 
     async def load(self, request: Message, context: CallContext) -> Message:

@@ -146,7 +146,8 @@ class OipRoutes:
     async def index(self, request: Request) -> Response:
         """Every model with its state."""
         body = await _body(request, RepositoryIndexRequest)
-        return json_response([index_line(status) for status in self._control.index(body.ready)])
+        found = await self._control.index(body.ready)
+        return json_response([index_line(status) for status in found])
 
     async def load(self, request: Request) -> Response:
         """Load a model and wait until it is ready."""
