@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferd.observability.generation_statistics import EngineGauges, GenerationStatistics
-from inferd.observability.metrics import LLM_HISTOGRAMS, LLM_METRICS, MetricsRegistry
+from inferd.observability.llm_metrics import LLM_HISTOGRAMS, LLM_METRICS
+from inferd.observability.metrics import MetricsRegistry
 from inferd.observability.statistics import Histogram, ModelStatistics
 
 
