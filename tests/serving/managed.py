@@ -7,6 +7,7 @@ import numpy as np
 from fakes import turns
 from inferd.batching.rate_limiter import RateLimiter
 from inferd.errors import InferdError
+from inferd.serving.answer_cache import Cache
 from inferd.serving.model_manager import ModelManager
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse
@@ -17,9 +18,11 @@ from inferd.types.tensor import Tensor
 class Managed:
     """A manager of a repository, and requests to its models."""
 
-    def __init__(self, folder: Path, limiter: RateLimiter | None = None) -> None:
+    def __init__(
+        self, folder: Path, limiter: RateLimiter | None = None, cache: Cache | None = None
+    ) -> None:
         self.folder = folder
-        self.manager = ModelManager((folder,), 1, 2, limiter=limiter)
+        self.manager = ModelManager((folder,), 1, 2, limiter=limiter, cache=cache)
 
     async def __aenter__(self) -> "Managed":
         return self

@@ -290,8 +290,7 @@ async def test_a_model_that_is_loaded_again_does_not_give_the_answers_of_the_one
     tmp_path: Path,
 ) -> None:
     write(tmp_path, "m", add(1), config="response_cache: {enable: true}\n")
-    async with Managed(tmp_path) as managed:
-        managed.manager.cache = LocalCache(1 << 20)
+    async with Managed(tmp_path, cache=LocalCache(1 << 20)) as managed:
         await managed.manager.load("m")
         assert [await managed.ask() for _ in range(2)] == [1, 1]
         assert managed.manager.predictive("m").statistics.cache_hit.count == 1

@@ -19,7 +19,8 @@ from inferd.errors import (
 from inferd.observability.tracing import Tracing
 from inferd.repository.model_config import decode_model_config
 from inferd.serving.control_plane import ControlPlane
-from inferd.serving.model_manager import ModelManager, intra_op_threads
+from inferd.serving.model_manager import ModelManager
+from inferd.serving.version_loader import intra_op_threads
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.model import ModelReadyState, ModelStatus

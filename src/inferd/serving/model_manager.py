@@ -1,68 +1,42 @@
-"""Which models are loaded, in which state, and how they come and go: load, warm, swap, drain.
+"""How models come and go: loaded, swapped, drained, retired.
 
 Runs on the loop's thread; what blocks (looking at disk, loading, closing) runs on loader threads.
-One lock a model keeps its changes in order; requests never take it.
+One lock a model keeps its changes in order; requests never take it. It refuses to know how a
+version is loaded (`version_loader.py`) and which of them a request gets (`model_table.py`).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from inferd.backends.registry import LLM, isolated
-from inferd.batching.rate_limiter import RateLimiter, limited_instances
-from inferd.caching.redis import RedisCache
+from inferd.batching.rate_limiter import RateLimiter
 from inferd.config.backend_config import NO_SETTINGS, BackendConfig
 from inferd.config.model import ModelConfig
-from inferd.config.unused import unused_fields
-from inferd.errors import (
-    ConfigError,
-    InferdError,
-    InvalidRequest,
-    ModelNotFound,
-    ModelUnavailable,
-    Unsupported,
-)
-from inferd.observability.machine import has_gpu
+from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound
 from inferd.observability.tracing import Tracing
-from inferd.processes.heap import trim_memory
-from inferd.repository.formats import ENSEMBLE, PYTHON
+from inferd.repository.formats import ENSEMBLE
 from inferd.repository.layout import READING, Reading, scan
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.answer_cache import Cache
-from inferd.serving.asks import Asks
-from inferd.serving.ensembles.loading import (
-    EnsembleModel,
-    load_ensemble,
-)
+from inferd.serving.ensembles.loading import EnsembleModel
 from inferd.serving.ensembles.roster import Roster, members_of, with_members, without_circles
-from inferd.serving.isolated_loading import load_isolated
-from inferd.serving.model_loading import load_model
-from inferd.serving.mounts import Mounts
+from inferd.serving.model_table import ModelTable
 from inferd.serving.sent_models import SentModels
-from inferd.serving.served_llm import LoadProgress, ServedLLM, load_llm
-from inferd.serving.served_model import LoadSpec, ServedModel
+from inferd.serving.served_llm import LoadProgress
+from inferd.serving.served_model import ServedModel
+from inferd.serving.version_loader import VersionLoader
 from inferd.serving.version_record import Served, VersionRecord
-from inferd.types.model import ModelReadyState, ModelStatus
 
 _log = logging.getLogger("inferd.models")
 
-State = ModelReadyState
-T = TypeVar("T")
 
-
-def intra_op_threads(cores: int, instances: int) -> int:
-    """Threads for each instance so that all instances together use the cores once; at least 1."""
-    return max(1, cores // instances)
-
-
-class ModelManager:
-    """Owns every loaded model."""
+class ModelManager(ModelTable):
+    """Changes which models there are; owns every one that is loaded."""
 
     def __init__(
         self, paths: tuple[Path, ...], cores: int, load_threads: int,
@@ -72,126 +46,31 @@ class ModelManager:
         backend_config: BackendConfig = NO_SETTINGS, load_retries: int = 0,
         limiter: RateLimiter | None = None, cache: Cache | None = None,
     ) -> None:  # fmt: skip
-        self.default: dict[str, Served] = {}
-        """Highest ready version of each model: what a request without a version gets."""
-        self.records: dict[str, dict[int, VersionRecord]] = {}
-        self.errors: dict[str, str] = {}
-        """Models that cannot be served at all, and why."""
+        super().__init__()
         self.starting = True
         """While true, every model that is to be loaded is wanted; later ones are once they have
         been loaded, so that adding a model does not take the server out of rotation."""
-        self.wanted: set[str] = set()
-        """Models that are to be served: they count for readiness."""
-        self._optional: set[str] = set()
+        self.overridden: set[str] = set()
+        """Models that were loaded otherwise than the repository has them, until they are again."""
+        self.roster = Roster()
+        self.tracing = tracing or Tracing()
         self._paths = paths
-        self._cores = cores
-        self._trust = trust
         self._reading = reading
-        self._backend_config = backend_config
-        self._load_retries = load_retries
-        self._engine_options = engine_options
-        self._progress = progress
+        self._loader = VersionLoader(
+            self.predictive, self.mounts, cores, load_threads, engine_options, progress, trust,
+            backend_config, load_retries, limiter, cache,
+        )  # fmt: skip
+        self.cache = cache
+        self.asks = self._loader.asks
+        self.sent = SentModels(self._loader.off_loop)
         self._locks: dict[str, asyncio.Lock] = {}
-        self._loaders = ThreadPoolExecutor(load_threads, thread_name_prefix="inferd-load")
         self._retiring: set[asyncio.Task[None]] = set()
         self._gone: set[str] = set()
         """Models that have left the repository, and are not closed yet."""
-        self.overridden: set[str] = set()
-        """Models that were loaded otherwise than the repository has them, until they are again."""
-        self.sent = SentModels(self._off_loop)
-        self.roster = Roster()
-        self.cache = cache
-        self.asks = Asks(self.predictive)
-        self.mounts = Mounts()
-        self.tracing = tracing or Tracing()
-        self._limiter = limiter
-
-    # -- look-up, on the path of every request ------------------------------------------------
-
-    def predictive(self, name: str, version: str = "") -> ServedModel:
-        """The loaded model for a request of tensors; raises as `resolve`, and InvalidRequest for a
-        language model."""
-        served = self.resolve(name, version)
-        if isinstance(served, ServedModel):
-            return served
-        raise InvalidRequest(
-            f"model '{name}' is a language model and takes no tensors; it is served on "
-            "/v1/chat/completions and /v1/completions"
-        )
-
-    def resolve(self, name: str, version: str = "") -> Served:
-        """The loaded model for a request; raises ModelNotFound or ModelUnavailable."""
-        if not version:
-            served = self.default.get(name)
-            if served is not None:
-                return served
-            if name not in self.records and name not in self.errors:
-                raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
-            raise ModelUnavailable(
-                f"Request for unknown model: '{name}' has no available versions"
-                + (f": {self._why(name)}" if self._why(name) else "")
-            )
-        if name not in self.records and name not in self.errors:
-            raise ModelNotFound(f"Request for unknown model: '{name}' is not found")
-        record = self.records.get(name, {}).get(int(version)) if _is_version(version) else None
-        if record is None:
-            raise ModelNotFound(
-                f"Request for unknown model: '{name}' version {version} is not found"
-            )
-        if record.served is None or record.state not in (State.READY, State.LOADING):
-            raise ModelUnavailable(
-                f"Request for unknown model: '{name}' version {version} is not at ready state: "
-                f"{record.state.value} {record.reason}".rstrip()
-            )
-        return record.served
-
-    def _why(self, name: str) -> str:
-        if name in self.errors:
-            return self.errors[name]
-        reasons = [record.reason for record in self.records.get(name, {}).values()]
-        return reasons[-1] if reasons else ""
-
-    def index(self) -> list[ModelStatus]:
-        """Every known version with its state, by name and version."""
-        statuses = [
-            record.status(name, version, self.errors.get(name, ""))
-            for name, versions in self.records.items()
-            for version, record in versions.items()
-        ]
-        statuses += [
-            ModelStatus(name, 0, State.UNAVAILABLE, reason)
-            for name, reason in self.errors.items()
-            if not self.records.get(name)
-        ]
-        return sorted(statuses, key=lambda s: (s.name, s.version))
-
-    def served_models(self) -> list[ServedModel]:
-        """Every loaded version that takes tensors, by name and version."""
-        return [served for served in self.loaded() if isinstance(served, ServedModel)]
-
-    def served_llms(self) -> list[ServedLLM]:
-        """Every loaded version of a language model, by name and version."""
-        return [served for served in self.loaded() if isinstance(served, ServedLLM)]
-
-    def loaded(self) -> list[Served]:
-        """Every loaded version, by name and version."""
-        return [
-            record.served
-            for _, versions in sorted(self.records.items())
-            for _, record in sorted(versions.items())
-            if record.served is not None
-        ]
-
-    def all_ready(self) -> bool:
-        """Whether every model that should be served is, apart from those marked not required."""
-        served = [self.default.get(name) for name in self.wanted - self._optional]
-        return all(model is not None and not model.trouble for model in served)
-
-    # -- change --------------------------------------------------------------------------------
 
     async def scan(self) -> dict[str, ModelSource]:
         """Look at the repository; raises ConfigError for a path that holds nothing."""
-        return await self._off_loop(lambda: scan(self._paths, self._reading))
+        return await self._loader.off_loop(lambda: scan(self._paths, self._reading))
 
     async def load(
         self, name: str, override: ModelConfig | None = None,
@@ -202,7 +81,8 @@ class ModelManager:
 
         Raises ModelNotFound, or ConfigError or InvalidRequest with what failed.
         """
-        if override is not None and (override.python or override.requirements) and not self._trust:
+        trust = self._loader.trust
+        if override is not None and (override.python or override.requirements) and not trust:
             raise InvalidRequest(
                 "a configuration from the network says what code runs (python, requirements) only "
                 "where the server was started with --trust"
@@ -210,7 +90,7 @@ class ModelManager:
         if files:
             async with self.sent.laid_out(files) as sent:
                 config = override or ModelConfig()
-                source = await self._off_loop(lambda: sent.source(name, config, self._trust))
+                source = await self._loader.off_loop(lambda: sent.source(name, config, trust))
                 await self._load_source(source, await self.scan() if members_of(source) else {})
             self.overridden.add(name)
             return
@@ -299,7 +179,7 @@ class ModelManager:
             results = await asyncio.gather(*[self._load_version(source, v, retry) for v in wanted])
             if wanted and all(results):
                 for version in [v for v in self.records.get(name, {}) if v not in wanted]:
-                    self._retire(name, version, "unloaded")
+                    self._retire(name, version)
 
     async def unload(self, name: str, dependents: bool = False) -> None:
         """Stop serving a model; returns once it takes no more requests, memory comes back later.
@@ -328,7 +208,7 @@ class ModelManager:
             records = self.records.get(name, {})
             left = [record.served for record in records.values() if record.served is not None]
             for version in records:
-                self._retire(name, version, "unloaded")
+                self._retire(name, version)
         return source, left
 
     async def remove_all(self, names: Iterable[str]) -> None:
@@ -347,8 +227,7 @@ class ModelManager:
 
     def _forget(self, name: str) -> None:
         """Of a model that has left the repository nothing is known, once it is closed."""
-        records = self.records.get(name, {}).values()
-        if name in self._gone and not any(r.served or r.state is State.UNLOADING for r in records):
+        if name in self._gone and all(r.over for r in self.records.get(name, {}).values()):
             self._gone.discard(name)
             self.records.pop(name, None)
 
@@ -366,47 +245,37 @@ class ModelManager:
         for name in list(self.records):
             await self.unload(name)
         await self.settle()
-        if isinstance(self.cache, RedisCache):
-            await self.cache.close()
-        self._loaders.shutdown()
+        await self._loader.stop()
 
     async def _load_version(self, source: ModelSource, version: int, retry: bool) -> bool:
         name = source.name
         origin = source.versions[version].fingerprint, source.config
-        versions = self.records.setdefault(name, {})
-        record = versions.setdefault(version, VersionRecord(State.UNKNOWN))
+        record = self.records.setdefault(name, {}).setdefault(version, VersionRecord())
         if not retry and record.failed_from == origin:
             return False
         record.failed_from = None
-        if record.served and record.loaded_from == origin:
-            record.state, record.reason = State.READY, ""
-            return True
         previous = record.served
-        record.state, record.reason = State.LOADING, ""
-        config = self._backend_config.completed(source.config, source.backend)
-        _warn_of_unused_fields(name, config, source.backend)
-        spec = LoadSpec(
-            name, version, source.versions[version].path, source.backend, config,
-            intra_op_threads(self._cores, source.config.active_count), source.labels,
-            self._trust, source.folder, source.sent,
-            fingerprint=source.versions[version].fingerprint,
-        )  # fmt: skip
+        if previous is not None and record.loaded_from == origin:
+            record.loaded(previous, origin)
+            return True
+        record.loading()
+        if source.backend == ENSEMBLE:
+            self.roster.making(name)
         try:
-            served = await self._load_limited(spec)
-            await self._settle_cache(served)
-        except InferdError as error:
-            record.failed_from = origin
-            self._load_failed(name, version, record, str(error))
-            return False
+            served = await self._loader.load(source, version)
         except Exception as error:
-            _log.exception("model load raised", extra={"model": name, "version": version})
-            record.failed_from = origin
-            self._load_failed(name, version, record, f"{type(error).__name__}: {error}")
+            extra = {"model": name, "version": version}
+            reason = str(error)
+            if not isinstance(error, InferdError):
+                _log.exception("model load raised", extra=extra)
+                reason = f"{type(error).__name__}: {error}"
+            _log.error("model failed to load", extra={**extra, "reason": reason})
+            record.failed(origin, reason)
+            self._set_default(name)
             return False
         if isinstance(served, ServedModel):
             served.trace_to(self.tracing.model(name))
-        record.served, record.state, record.reason = served, State.READY, ""
-        record.loaded_from = origin
+        record.loaded(served, origin)
         if source.sent is not None:
             source.sent.hold()
         self.roster.loaded(name)
@@ -424,107 +293,24 @@ class ModelManager:
         )  # fmt: skip
         return True
 
-    async def _load_in_tries(self, spec: LoadSpec) -> Served:
-        for tries_left in range(self._load_retries, 0, -1):
-            try:
-                return await self._load(spec)
-            except (ConfigError, Unsupported):
-                raise  # it would be no better the next time
-            except InferdError as error:
-                extra = {"model": spec.name, "reason": str(error), "tries_left": tries_left}
-                _log.warning("model failed to load and is tried again", extra=extra)
-        return await self._load(spec)
-
-    async def _load_limited(self, spec: LoadSpec) -> Served:
-        """Load a model whose instances may need resources that the server has."""
-        instances = limited_instances(spec.config) if self._limiter is not None else []
-        if self._limiter is None or not instances or spec.backend in (LLM, ENSEMBLE):
-            return await self._load_in_tries(spec)
-        limits = self._limiter.join(instances)
-        try:
-            return await self._load_in_tries(replace(spec, limits=limits))
-        except BaseException:
-            limits.leave()
-            raise
-
-    async def _settle_cache(self, served: Served) -> None:
-        """Have answers kept, if the model wants that; raises ConfigError, and then it is closed."""
-        if not isinstance(served, ServedModel) or not served.config.response_cache.enable:
-            return
-        if self.cache is None:
-            extra = {"model": served.name, "try": "--cache-config local,size=BYTES"}
-            _log.warning("model enables response_cache, and the server has no cache", extra=extra)
-            return
-        try:
-            served.keep_answers(self.cache)
-        except ConfigError:
-            await self._close_model(served)
-            raise
-
-    async def _load(self, spec: LoadSpec) -> Served:
-        if spec.backend == ENSEMBLE:
-            self.roster.making(spec.name)
-            return load_ensemble(spec, self.predictive, asyncio.get_running_loop())
-        _check_instances(spec)
-        if spec.backend == LLM:
-            return await load_llm(spec, self._engine_options, self._progress, self._off_loop)
-        if isolated(spec.backend, spec.config):
-            return await load_isolated(spec, self.asks, self.mounts)
-        loop = asyncio.get_running_loop()
-        return await self._off_loop(lambda: load_model(spec, loop))
-
-    def _load_failed(self, name: str, version: int, record: VersionRecord, reason: str) -> None:
-        _log.error(
-            "model failed to load", extra={"model": name, "version": version, "reason": reason}
-        )
-        if record.served is not None:
-            record.state = State.READY
-            record.reason = f"reload failed, the copy loaded before serves on: {reason}"
-        else:
-            record.state, record.reason = State.UNAVAILABLE, reason
-        self._set_default(name)
-
-    def _retire(self, name: str, version: int, reason: str) -> None:
+    def _retire(self, name: str, version: int) -> None:
         record = self.records[name][version]
-        served, record.served = record.served, None
-        record.loaded_from = None
+        served = record.unload()
         if served is None:
-            if record.state is not State.UNLOADING:
-                record.state, record.reason = State.UNAVAILABLE, reason
             return
-        record.state, record.reason = State.UNLOADING, ""
         self._set_default(name)
 
         async def retire() -> None:
             await self._close_model(served)
-            if record.state is State.UNLOADING:
-                record.state, record.reason = State.UNAVAILABLE, reason
+            record.closed()
             self._forget(name)
             _log.info("model unloaded", extra={"model": name, "version": version})
 
         self._spawn(retire())
 
     async def _close_model(self, served: Served) -> None:
-        """Drain, close, and give the memory back to the system."""
-        await served.drain()
-        try:
-            await self._off_loop(served.close)
-        except Exception:  # of a framework; its place is given back all the same
-            extra = {"model": served.name, "version": served.version}
-            _log.exception("a model could not be closed", extra=extra)
+        await self._loader.close(served)
         await self.sent.let_go(served.spec.sent)
-        if isinstance(served, ServedModel) and served.spec.limits is not None:
-            served.spec.limits.leave()
-        await self._off_loop(trim_memory)
-
-    def _set_default(self, name: str) -> None:
-        ready = [r.served for _, r in sorted(self.records[name].items()) if r.served is not None]
-        if ready:
-            self.default[name] = ready[-1]
-        else:
-            self.default.pop(name, None)
-        app = ready[-1].app if ready and isinstance(ready[-1], ServedModel) else None
-        self.mounts.settle(name, app.mount if app is not None else "")
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
@@ -534,36 +320,12 @@ class ModelManager:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _off_loop(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._loaders, work)
-
 
 async def _drained(models: Iterable[Served]) -> None:
     await asyncio.gather(*[served.drain() for served in models])
-
-
-def _warn_of_unused_fields(name: str, config: ModelConfig, backend: str) -> None:
-    for field, why in unused_fields(config, backend):
-        extra = {"model": name, "field": field, "why": why}
-        _log.warning("a field of the configuration changes nothing here", extra=extra)
 
 
 def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
     if config.name and config.name != source.name:
         raise ConfigError(f"is '{config.name}', the model is '{source.name}'", field="name")
     return replace(source, config=config, error="")
-
-
-def _check_instances(spec: LoadSpec) -> None:
-    """Raises ConfigError for a class in Python that wants a GPU where there is none, which a
-    backend finds out by itself."""
-    groups = spec.config.instance_group
-    if spec.backend == PYTHON and any(group.on_gpu for group in groups) and not has_gpu():
-        raise ConfigError(
-            "KIND_GPU needs a GPU, and there is none here; use KIND_CPU",
-            field="instance_group.kind",
-        )
-
-
-def _is_version(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
