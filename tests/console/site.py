@@ -20,8 +20,9 @@ from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.instance_pool import InstancePool
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.model_manager import ModelManager
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.served_model import ServedModel
 from inferd.serving.version_record import VersionRecord
 from inferd.types.datatype import BYTES
 from inferd.types.inference import InferenceRequest, InferenceResponse

@@ -13,7 +13,8 @@ from inferd.config.scheduling import ModelSequenceBatching
 from inferd.errors import BackendError, ConfigError, Overloaded
 from inferd.serving import answer_cache
 from inferd.serving.answer_cache import LARGE_BYTES
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from inferd.types.tensor import Tensor

@@ -11,8 +11,8 @@ from inferd.backends.base import ModelDescription
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.config.model import ModelConfig, ModelWarmup
 from inferd.errors import InvalidRequest
+from inferd.serving.loaded_model import LoadSpec
 from inferd.serving.model_loading import _lanes_gain
-from inferd.serving.served_model import LoadSpec
 from inferd.types.datatype import FP32
 from inferd.types.tensor import Array, TensorSpec
 

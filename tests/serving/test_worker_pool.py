@@ -19,7 +19,8 @@ from inferd.batching.rate_limiter import LimitedInstance, RateLimiter
 from inferd.config.model import ModelConfig
 from inferd.errors import BackendError, InferdError, ModelUnavailable
 from inferd.serving.asks import MOST_DEEP, Asks
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.served_model import ServedModel
 from inferd.serving.worker_pool import WorkerPool
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest

@@ -20,6 +20,9 @@ OnDoneTogether = Callable[[Sequence["QueuedRequest"], list[bool], list[Array]], 
 """Takes requests that ran together, which of them are still waited for, and their merged outputs, a
 row for each."""
 
+DEFAULT_MAX_QUEUE_SIZE = 1024
+"""Requests that may wait for one model where its configuration does not say; Triton: no bound."""
+
 
 class Stage(IntEnum):
     """Where a queued request is; it only moves forward."""

@@ -16,9 +16,10 @@ from inferd.errors import InferdError
 from inferd.repository.formats import check_content
 from inferd.serving.asks import Asks
 from inferd.serving.limited_runner import limited
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.model_loading import check_batching
 from inferd.serving.mounts import Mounts
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.served_model import ServedModel
 from inferd.serving.visits import MountedApp
 from inferd.serving.worker_pool import WorkerPool, start_all
 from inferd.workers.culprits import Culprits

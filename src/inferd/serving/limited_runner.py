@@ -13,7 +13,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.batching.rate_limiter import LimitedInstance, Limits, RateLimiter
 from inferd.errors import InferdError
-from inferd.serving.served_model import ModelRunner
+from inferd.serving.loaded_model import ModelRunner
 from inferd.types.tensor import Array
 
 Done = Callable[[Batch, BatchResult], None]

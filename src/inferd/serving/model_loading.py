@@ -20,7 +20,8 @@ from inferd.processes.heap import lasting_memory
 from inferd.repository.formats import check_content
 from inferd.serving.instance_pool import ENOUGH_NS, InstancePool
 from inferd.serving.limited_runner import limited
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import Array
 
 WARMUP_ROUNDS = 3

@@ -18,7 +18,7 @@ from inferd.observability.generation_statistics import (
     GenerationStatistics,
     RequestWatch,
 )
-from inferd.serving.served_model import LoadSpec
+from inferd.serving.loaded_model import LoadSpec
 from inferd.types.generation import GenerationDelta, GenerationRequest, SamplingParams
 from inferd.types.tensor import TensorSpec
 

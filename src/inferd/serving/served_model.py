@@ -8,22 +8,16 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import Protocol
 
 from inferd import __version__
 from inferd.backends.base import ModelDescription
-from inferd.batching.batcher import BatchRunner, DynamicBatcher
-from inferd.batching.levels import Levels
-from inferd.batching.policy import BatchPolicy
-from inferd.batching.queue import OnDone, OnPart, QueuedRequest, QueueOptions
+from inferd.batching.batcher import DynamicBatcher
+from inferd.batching.queue import DEFAULT_MAX_QUEUE_SIZE, OnDone, OnPart, QueuedRequest
 from inferd.batching.rate_limiter import Limits
 from inferd.batching.sequences.batcher import SequenceBatcher
-from inferd.config.model import ModelConfig
-from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import (
     ConfigError,
     InferdError,
@@ -35,107 +29,19 @@ from inferd.errors import (
 )
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
-from inferd.repository.sent_files import SentFiles
-from inferd.repository.source import Fingerprint
 from inferd.serving.answer_cache import AnswerCache, Cache
+from inferd.serving.dynamic_model import dynamic_batcher
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.methods import Methods
 from inferd.serving.sequence_model import client_specs, sequence_batcher
-from inferd.serving.validation import RequestValidator
-from inferd.serving.visits import MountedApp
 from inferd.types.inference import InferenceRequest
-from inferd.types.signature import Signature, signature_specs, tensor_signature
+from inferd.types.signature import Signature, tensor_signature
 from inferd.types.tensor import Array, TensorSpec
-from inferd.workers.culprits import Culprits
-
-DEFAULT_MAX_QUEUE_SIZE = 1024
-"""Requests that may wait for one model where its configuration does not say; Triton: no bound."""
 
 DEFAULT_MAX_WAITING_IN_SEQUENCES = 16 * DEFAULT_MAX_QUEUE_SIZE
-"""The same for a model of sequences, whose requests may wait because those before them do, or for
-a slot."""
-
-MAX_BUNDLE = 64
-"""Requests of a model without batching that may go to its worker in one message."""
+"""Of a model of sequences more may wait: behind those before them, or for a slot."""
 
 _clock_ns = time.perf_counter_ns
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSpec:
-    """What it takes to load one version of a model."""
-
-    name: str
-    version: int
-    path: Path
-    backend: str
-    config: ModelConfig
-    threads: int
-    labels: dict[str, tuple[str, ...]]
-    trust: bool = False
-    """Whether the model may run code when it is read; the server's word, never a repository's."""
-    folder: Path | None = None
-    """The model's own folder, of all versions, where it has one."""
-    sent: SentFiles | None = None
-    """Where the model lies, if it came with a request."""
-    limits: Limits | None = None
-    """What its instances need to run, where resources are limited."""
-    fingerprint: Fingerprint = ()
-    """What its files looked like when they were read."""
-
-
-class ModelRunner(BatchRunner, Protocol):
-    """What runs a model's batches."""
-
-    @property
-    def restarts(self) -> int:
-        """How often a worker was started again."""
-
-    @property
-    def concurrency(self) -> int:
-        """Batches that one instance may run at the same time."""
-
-    def runs_now(self, rows: int) -> bool:
-        """Whether `run_now` would run so many rows."""
-
-    @property
-    def trouble(self) -> str:
-        """Why requests would fail now, if they would."""
-
-    def close(self) -> None:
-        """Give the memory back; blocks. Nothing may be queued or running."""
-
-    def attach(
-        self, look: Callable[[], None], fail: Callable[[InferdError], None],
-        waits: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        """Have it call `look` when a batch could be run that could not before, other than by the
-        end of one, and `fail` when none could for a while; `waits` says whether there is one."""
-
-    def took(self, item: QueuedRequest, parts: int) -> None:
-        """So many parts of a request's stream have gone on to its client."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """What loading gives: each of `runners` has a queue of its own, and the sessions of a model
-    that keeps state are dealt out among them; a model of sequences has one for each instance, and
-    one batcher in front of all; any other model has one."""
-
-    description: ModelDescription
-    runners: Sequence[ModelRunner]
-    instance_count: int
-    load_ns: int
-    close: Callable[[], None] = lambda: None
-    explain: Signature | None = None
-    culprits: Culprits | None = None
-    max_queue_delay_microseconds: int = 0
-    app: MountedApp | None = None
-    """The model's own HTTP routes, where it has any."""
-    passive: bool = False
-    """Whether none of its instances is given requests."""
-    requests: bool = False
-    """Whether the model looks at requests rather than at a batch."""
-    says_ready: Callable[[], bool] = lambda: True
-    """What the model says of itself."""
 
 
 class ServedModel:
@@ -164,22 +70,13 @@ class ServedModel:
         self.cache: AnswerCache | None = None
         """Where answers are kept, if they are."""
         self._loop = loop
-        self.looks_at_requests = loaded.requests
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._refuses = loaded.culprits is not None or loaded.passive
         ragged = description.layout.ragged if description.layout else frozenset[int]()
-        self._validator = RequestValidator(
-            spec.name, self.inputs, outputs, description.max_batch_size, ragged
+        self._methods = Methods(
+            spec.name, self.inputs, outputs, loaded.explain, description.max_batch_size, ragged
         )
-        self._explain: tuple[RequestValidator, tuple[TensorSpec, ...]] | None = None
-        self._explain_inputs: tuple[TensorSpec, ...] = ()
-        if loaded.explain is not None:
-            batched = description.max_batch_size > 0
-            inputs = self._explain_inputs = signature_specs(loaded.explain.inputs, batched)
-            outputs = signature_specs(loaded.explain.outputs, batched)
-            validator = RequestValidator(spec.name, inputs, outputs, description.max_batch_size)
-            self._explain = validator, outputs
         self.sequences: SequenceBatcher | None = None
         self._batchers: Sequence[DynamicBatcher | SequenceBatcher]
         if spec.config.sequence_batching is not None:
@@ -192,8 +89,11 @@ class ServedModel:
                 runner.attach(*self.sequences.listener(index))
             self._batchers = [self.sequences]
         else:
-            delay = loaded.max_queue_delay_microseconds
-            batchers = [_batcher(self, runner, delay, loop) for runner in loaded.runners]
+            streams, statistics = self.signature.streams, self.statistics
+            batchers = [
+                dynamic_batcher(spec, loaded, runner, self.outputs, streams, statistics, loop)
+                for runner in loaded.runners
+            ]
             for runner, batcher in zip(loaded.runners, batchers, strict=True):
                 runner.attach(batcher.look, batcher.fail_waiting, batcher.waits)
             self._batchers = batchers
@@ -211,7 +111,9 @@ class ServedModel:
         """
         arrival_ns = _clock_ns()
         try:
-            item = self._item(request, on_done, arrival_ns)
+            item = self._methods.queued(request, on_done, arrival_ns)
+            if self._refuses:
+                self._refuse(request, item.arrays)
             if self.signature.streams and request.method == "predict":
                 if on_part is None:
                     raise OnlyStreams(
@@ -230,22 +132,6 @@ class ServedModel:
             enqueue(item)
         else:
             self.cache.submit(item, identity, self.method(request.method)[1], enqueue)
-        return item
-
-    def _item(self, request: InferenceRequest, on_done: OnDone, arrival_ns: int) -> QueuedRequest:
-        validator, outputs_of = self._validator, None
-        if request.method != "predict":
-            if self._explain is None:
-                raise InvalidRequest(f"model '{self.name}' has no method '{request.method}'")
-            validator, outputs_of = self._explain
-        arrays, rows, key = validator.check(request)
-        outputs = validator.output_indices(request.outputs)
-        if self._refuses:
-            self._refuse(request, arrays)
-        if outputs_of is not None:
-            key = (request.method, key)
-        item = QueuedRequest(request, arrays, rows, key, outputs, on_done, arrival_ns)
-        item.outputs_of = outputs_of
         return item
 
     def _refuse(self, request: InferenceRequest, arrays: list[Array]) -> None:
@@ -270,7 +156,7 @@ class ServedModel:
             return self.signature, self.inputs
         if name != "explain" or self.explain_signature is None:
             raise Unsupported(f"model '{self.name}' has no method '{name}'")
-        return self.explain_signature, self._explain_inputs
+        return self.explain_signature, self._methods.explain_inputs
 
     @property
     def limits(self) -> Sequence[Limits]:
@@ -450,53 +336,3 @@ class ServedModel:
         for runner in self._loaded.runners:
             runner.close()
         self._loaded.close()
-
-
-def _batcher(
-    served: ServedModel,
-    runner: ModelRunner,
-    delay_microseconds: int,
-    loop: asyncio.AbstractEventLoop,
-) -> DynamicBatcher:
-    batching = served.config.dynamic_batching or ModelDynamicBatching()
-    options = _queue_options(batching.default_queue_policy, batching.preserve_ordering)
-    levels: Levels | None = None
-    if batching.priority_levels or options.delay:
-        levels = Levels(
-            options,
-            batching.priority_levels,
-            batching.default_priority_level if batching.priority_levels else 0,
-            {
-                level: _queue_options(policy, batching.preserve_ordering)
-                for level, policy in batching.priority_queue_policy.items()
-            },
-        )
-        options = levels.of(0)
-    streams = served.signature.streams
-    return DynamicBatcher(
-        BatchPolicy(
-            0 if streams else served.description.max_batch_size,
-            batching.preferred_batch_size,
-            (batching.max_queue_delay_microseconds or delay_microseconds) * 1000,
-            MAX_BUNDLE if served.looks_at_requests and not streams else 1,
-        ),
-        options,
-        served.outputs,
-        runner,
-        served.statistics,
-        loop,
-        served.name,
-        str(served.version),
-        levels,
-        served.description.layout,
-    )
-
-
-def _queue_options(policy: ModelQueuePolicy, preserve_ordering: bool) -> QueueOptions:
-    return QueueOptions(
-        policy.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
-        policy.default_timeout_microseconds,
-        policy.allow_timeout_override,
-        preserve_ordering,
-        policy.delays,
-    )

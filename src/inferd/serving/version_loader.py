@@ -27,10 +27,11 @@ from inferd.serving.answer_cache import Cache
 from inferd.serving.asks import Asks
 from inferd.serving.ensembles.loading import load_ensemble
 from inferd.serving.isolated_loading import load_isolated
+from inferd.serving.loaded_model import LoadSpec
 from inferd.serving.model_loading import load_model
 from inferd.serving.mounts import Mounts
 from inferd.serving.served_llm import LoadProgress, load_llm
-from inferd.serving.served_model import LoadSpec, ServedModel
+from inferd.serving.served_model import ServedModel
 from inferd.serving.version_record import Served
 
 _log = logging.getLogger("inferd.models")

@@ -15,7 +15,8 @@ from inferd.batching.queue import QueuedRequest
 from inferd.config.model import ModelConfig
 from inferd.errors import InferdError, ModelUnavailable
 from inferd.serving.ensembles.loading import EnsembleModel, load_ensemble
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.signature import Argument, Signature

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from inferd.batching.queue import DEFAULT_MAX_QUEUE_SIZE
 from inferd.config.model import (
     ModelInput,
     ModelOutput,
@@ -28,7 +29,7 @@ from inferd.config.scheduling import (
     StrategyDirect,
 )
 from inferd.config.sequence_tensors import DEFAULT_MAX_SEQUENCE_IDLE_US
-from inferd.serving.served_model import DEFAULT_MAX_QUEUE_SIZE, ServedModel
+from inferd.serving.served_model import ServedModel
 from inferd.types.tensor import TensorSpec
 
 

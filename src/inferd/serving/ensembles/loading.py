@@ -15,7 +15,8 @@ from inferd.repository.formats import ENSEMBLE
 from inferd.serving.ensembles.graph import EnsembleGraph
 from inferd.serving.ensembles.runner import EnsembleRunner, Resolve, member_of
 from inferd.serving.ensembles.validation import STEP, ensemble_graph
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
+from inferd.serving.served_model import ServedModel
 from inferd.types.signature import tensor_signature
 
 _clock_ns = time.perf_counter_ns

@@ -19,8 +19,9 @@ from inferd.protocols.http.request import HttpRequest, RequestHead
 from inferd.protocols.http.riders import HttpLane
 from inferd.serving.data_plane import DataPlane
 from inferd.serving.instance_pool import InstancePool
+from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.model_manager import ModelManager
-from inferd.serving.served_model import LoadedModel, LoadSpec, ServedModel
+from inferd.serving.served_model import ServedModel
 from inferd.serving.version_record import VersionRecord
 from inferd.types.model import ModelReadyState
 from inferd.types.tensor import Array

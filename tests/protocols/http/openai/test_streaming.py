@@ -87,7 +87,7 @@ async def test_an_engine_that_ends_before_the_first_token_is_503_in_json(toy: To
 
 @with_toy()
 async def test_a_dead_engine_makes_the_server_unready(toy: Toy) -> None:
-    toy.manager._wanted.add(NAME)
+    toy.manager.wanted.add(NAME)
     assert toy.plane.ready()
     assert (await toy.client.get("/health")).status_code == 200
     assert toy.model._engine is not None

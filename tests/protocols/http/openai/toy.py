@@ -36,9 +36,9 @@ from inferd.protocols.http.openai.routes import GenerationRoute
 from inferd.protocols.http.reader import HttpLimits
 from inferd.serving.control_plane import ControlPlane
 from inferd.serving.data_plane import DataPlane
+from inferd.serving.loaded_model import LoadSpec
 from inferd.serving.model_manager import ModelManager
 from inferd.serving.served_llm import ServedLLM
-from inferd.serving.served_model import LoadSpec
 from inferd.serving.version_record import VersionRecord
 from inferd.types.model import ModelReadyState
 
