@@ -298,6 +298,19 @@ async def test_outputs_without_the_batchs_rows_are_never_shared_out() -> None:
 
 
 @on_loop
+async def test_a_model_that_gives_fewer_outputs_than_it_has_loses_no_request() -> None:
+    runner = FakeBatchRunner()
+    asking = client(runner)
+    number = asking.send()
+    await turns(2)
+    runner.finish(outputs=[])
+    answer = asking.only(number)
+    assert isinstance(answer, BackendError)
+    assert str(answer) == "the model gave 0 outputs, and has 1"
+    assert asking.counts() == {"ok": 0, "BACKEND": 1}
+
+
+@on_loop
 async def test_an_expired_request_is_not_answered_by_a_retry() -> None:
     runner = failing_with({1})
     asking = client(runner)

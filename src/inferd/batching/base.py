@@ -147,8 +147,14 @@ class Batcher:
         """The outputs of each request of a batch, or why there are none."""
         if each is not None:
             return each, None
+        outputs = outputs or []
+        if batch.items and batch.on_part is None:
+            count = len(batch.items[0].outputs_of or self._outputs)
+            if len(outputs) < count:  # behind them may be states
+                error = f"the model gave {len(outputs)} outputs, and has {count}"
+                return [], BackendError(error)
         try:
-            return batch.split(outputs or []), None
+            return batch.split(outputs), None
         except BackendError as error:
             return [], error
 
