@@ -219,6 +219,14 @@ def test_strings_and_what_a_request_says(server: ServerProcess) -> None:
     assert "WARNING inferd.model.strings turned bña" in server.log_text()
 
 
+def test_a_parameter_that_no_worker_can_take_costs_its_own_request(server: ServerProcess) -> None:
+    tensors = [json_tensor("INPUT0", 1, 1, 1, 1), json_tensor("INPUT1", 1, 1, 1, 1)]
+    for _ in range(3):
+        answer = server.infer("add_sub", {"inputs": tensors, "parameters": {"a": 1 << 70}})
+        assert (answer.status, "64 bits" in answer.error) == (400, True)
+    assert server.infer("add_sub", {"inputs": tensors}).status == 200
+
+
 def test_auto_completed_configuration(client: Any) -> None:
     config = client.get_model_config("auto")
     assert config["max_batch_size"] == 8

@@ -17,7 +17,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest, Stage
 from inferd.batching.rate_limiter import LimitedInstance, RateLimiter
 from inferd.config.model import ModelConfig
-from inferd.errors import BackendError, InferdError, ModelUnavailable
+from inferd.errors import BackendError, InferdError, InvalidRequest, ModelUnavailable
 from inferd.serving.asks import MOST_DEEP, Asks
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.served_model import ServedModel
@@ -38,6 +38,7 @@ from inferd.workers.messages import (
     Meter,
     Metered,
     Particulars,
+    Refused,
     Run,
     TensorLine,
     WorkerTerms,
@@ -57,8 +58,11 @@ class FakeWorker:
         self.end = ended
         self.told: list[Command] = []
         self.closed = False
+        self.refuses: InferdError | None = None
 
     def send(self, command: Command) -> None:
+        if self.refuses is not None:
+            raise self.refuses
         self.told.append(command)
 
     def windows(self, slot: int) -> tuple[Window, Window]:
@@ -333,3 +337,18 @@ async def test_metrics_go_with_the_worker_that_made_them() -> None:
     for worker in fake.made:
         worker.end(BackendError("it fell"))
     assert asks.metrics.render() == b""
+
+
+@on_loop
+async def test_a_job_that_the_worker_refuses_or_that_cannot_be_told_gives_its_place_back() -> None:
+    fake = await FakePool().open()
+    (worker,) = fake.made
+    error = InvalidRequest("cannot be read")
+    fake.run_alone(queued())
+    worker.hear(Refused(worker.runs()[0], error))
+    worker.refuses = error
+    fake.run_alone(queued())
+    assert [result.error for result in fake.results] == [error, error]
+    assert not fake.pool.seats[0].jobs
+    assert fake.pool.available()
+    await fake.pool.aclose()

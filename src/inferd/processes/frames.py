@@ -4,8 +4,8 @@ Nothing is pickled, so nothing that arrives is executed. An error crosses as the
 in `errors.py`, what it says and its fields. It refuses to know sockets.
 """
 
-from collections.abc import Iterator
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -60,11 +60,22 @@ def frame(message: msgspec.Struct) -> bytes:
     return len(body).to_bytes(HEAD, "big") + body
 
 
-class Frames(Generic[T]):
-    """What has arrived and is not a whole message yet; messages are those of `kind`."""
+class Unread(NamedTuple):
+    """A message that is none of those that are known: its name and the number behind it, as far as
+    they can be made out, and why."""
 
-    def __init__(self, kind: Any) -> None:
+    name: str
+    number: int
+    why: str
+
+
+class Frames(Generic[T]):
+    """What has arrived and is not a whole message yet; messages are those of `kind`. What cannot be
+    decoded is raised, or told to `unread`, which gives what stands for it."""
+
+    def __init__(self, kind: Any, unread: Callable[[Unread], T] | None = None) -> None:
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind, dec_hook=_decoded)
+        self._unread = unread
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[T]:
@@ -76,6 +87,22 @@ class Frames(Generic[T]):
                 end = start + HEAD + int.from_bytes(view[start : start + HEAD], "big")
                 if len(view) < end:
                     break
-                yield self._decoder.decode(view[start + HEAD : end])
+                yield self._message(view[start + HEAD : end])
                 start = end
         del self._data[:start]
+
+    def _message(self, body: memoryview) -> T:
+        try:
+            return self._decoder.decode(body)
+        except Exception as error:  # also what an error of unknown fields raises
+            if self._unread is None:
+                raise
+            return self._unread(Unread(*_beginning(body), str(error)))
+
+
+def _beginning(body: memoryview) -> tuple[str, int]:
+    try:
+        name, number, *_ = msgspec.msgpack.decode(body)
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return "", 0
+    return (name, number) if isinstance(name, str) and isinstance(number, int) else ("", 0)

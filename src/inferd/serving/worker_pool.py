@@ -21,6 +21,7 @@ from inferd.config.model import ModelConfig
 from inferd.errors import (
     BackendError,
     InferdError,
+    InvalidRequest,
     ModelUnavailable,
     RequestCancelled,
     RequestTimeout,
@@ -41,6 +42,7 @@ from inferd.workers.messages import (
     Part,
     Parted,
     Question,
+    Refused,
     Run,
     Took,
     VisitEvent,
@@ -310,7 +312,10 @@ class WorkerPool:
         if self.timeout_s:
             job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
         stacked = self._unbatched and len(items) > 1
-        seat.send(Run(number, slot, method, inputs, rows, sessions, stacked, particulars))
+        try:
+            seat.send(Run(number, slot, method, inputs, rows, sessions, stacked, particulars))
+        except InvalidRequest as error:  # a parameter that does not cross
+            self._end(seat, job, BatchResult(None, error, 0, 0))
 
     def _packed(self, seat: Seat, slot: int, method: str, batch: Batch) -> list[Packed | None]:
         columns = batch.columns()
@@ -331,6 +336,10 @@ class WorkerPool:
                 job = seat.jobs.get(event.job)
                 if job is not None:
                     self._done(seat, job, event)
+            case Refused(number, error):
+                job = seat.jobs.get(number)
+                if job is not None:
+                    self._end(seat, job, BatchResult(None, error, 0, 0))
             case Part():
                 job = seat.jobs.get(event.job)
                 if job is not None and job.batch.on_part is not None:

@@ -6,17 +6,21 @@ main thread, which is where frameworks and signals want to be. It refuses to kno
 (`runtime.py`) and why jobs come (`serving/worker_pool.py`).
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
 import socket
 import sys
 import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
 
-from inferd.errors import BackendError, InferdError
-from inferd.processes.frames import Frames, frame
+from inferd.errors import BackendError, InferdError, InvalidRequest
+from inferd.processes.frames import Frames, Unread, frame
 from inferd.processes.heap import keep_freed_memory
 from inferd.processes.log_lines import LogSender
 from inferd.workers.asking import Asking
@@ -30,6 +34,7 @@ from inferd.workers.messages import (
     Event,
     Failed,
     Left,
+    Refused,
     Run,
     Start,
     Taken,
@@ -41,6 +46,7 @@ from inferd.workers.visits import Visits, open_visits
 from inferd.workers.warmup import warm_up
 
 _RECEIVED_BYTES = 1 << 18
+_FAILED = 1
 
 
 def main() -> None:
@@ -48,7 +54,22 @@ def main() -> None:
     faulthandler.enable()
     keep_freed_memory()
     link = Link(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
-    threading.Thread(target=link.listen, name="inferd-commands", daemon=True).start()
+    listen = partial(_to_the_end, link.listen)
+    threading.Thread(target=listen, name="inferd-commands", daemon=True).start()
+    _to_the_end(partial(_live, link))
+
+
+def _to_the_end(work: Callable[[], None]) -> None:
+    """Do what a worker cannot be without: deaf or idle it would be there for ever, so it ends, and
+    another is started."""
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        leave(_FAILED)
+
+
+def _live(link: "Link") -> None:
     start = link.started.get()
     root = logging.getLogger()
     root.addHandler(LogSender(link.tell))
@@ -59,11 +80,11 @@ def main() -> None:
         visits = open_visits(runtime, link.tell, start.model)
     except InferdError as error:
         link.tell(Failed(error))
-        return
+        leave()
     except BaseException as error:  # a model's own code may raise anything, SystemExit too
         logging.getLogger(f"inferd.model.{start.model}").exception("loading raised")
         link.tell(Failed(BackendError(f"loading raised {type(error).__name__}: {error}")))
-        return
+        leave()
     jobs = _jobs(runtime, link)
     link.give_jobs_to(jobs, visits)
     link.tell(runtime.loaded())
@@ -71,7 +92,16 @@ def main() -> None:
     if visits is not None:
         visits.close()
     runtime.close()
-    link.leave()
+    leave()
+
+
+def leave(status: int = 0) -> NoReturn:
+    """End, whatever the model is at: what its threads and C libraries do on their way out is not
+    waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the model may have closed it
+            stream.flush()
+    os._exit(status)
 
 
 def _opened(start: Start, asking: Asking) -> Runtime:
@@ -119,29 +149,25 @@ class Link:
             with self._lock:
                 self._socket.sendall(data)
         except OSError:
-            self.leave()
+            leave()
 
     def listen(self) -> NoReturn:
         """Take commands in for as long as there is a server."""
-        frames: Frames[Command] = Frames(Command)
+        frames: Frames[Command | Unread] = Frames(Command, lambda unread: unread)
         while data := self._received():
             for command in frames.feed(data):
                 self._take(command)
-        self.leave()
+        leave()
 
-    def leave(self) -> NoReturn:
-        """End, whatever the model is at. What C libraries do on their way out is not waited for."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-    def _take(self, command: Command) -> None:
-        if isinstance(command, Start):
+    def _take(self, command: Command | Unread) -> None:
+        if isinstance(command, Unread):
+            self._refuse(command)
+        elif isinstance(command, Start):
             self.started.put(command)
         elif isinstance(command, Answer):
             self.asking.answered(command)
         elif isinstance(command, Close) and self._jobs is None:
-            self.leave()  # it is still loading
+            leave()  # it is still loading
         elif isinstance(command, Visit | Body | Taken | Left):
             if self._visits is not None:
                 self._visits.take(command)
@@ -155,6 +181,16 @@ class Link:
                     self._jobs.took(job, parts)
                 case Close():
                     self._jobs.stop()
+
+    def _refuse(self, unread: Unread) -> None:
+        """Somebody waits for what cannot be read: he is told."""
+        error = InvalidRequest(f"a worker cannot take what it is told: {unread.why}")
+        if unread.name == Run.__name__:
+            self.tell(Refused(unread.number, error))
+        elif unread.name == Answer.__name__:
+            self.asking.answered(Answer(unread.number, {}, error))
+        else:
+            raise error
 
     def _received(self) -> bytes:
         try:

@@ -232,6 +232,13 @@ class Done(_Message, frozen=True):
     reschedule: tuple[int, ...] = ()
 
 
+class Refused(_Message, frozen=True):
+    """A job that was not run: the worker cannot read what it is told of it."""
+
+    job: int
+    error: InferdError
+
+
 class Health(_Message, frozen=True):
     """The model says whether it is ready, when that has changed; until then it is."""
 
@@ -347,6 +354,7 @@ Event = (
     Loaded
     | Health
     | Done
+    | Refused
     | Part
     | Ask
     | Forget

@@ -1,0 +1,158 @@
+"""A worker's process from the server's end of its socket: what it cannot read, and how it ends."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.errors import InferdError, InvalidRequest
+from inferd.types.datatype import FP32
+from inferd.workers.memory import pack_inline
+from inferd.workers.messages import (
+    Answer,
+    Ask,
+    Command,
+    Done,
+    Event,
+    Loaded,
+    Particulars,
+    Refused,
+    Run,
+    Start,
+    Took,
+)
+from inferd.workers.process import Worker
+
+ECHO = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "x") for request in requests]
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("y", x.as_numpy())]) for x in inputs
+        ]
+"""
+
+ASKS = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        x = pb_utils.get_input_tensor_by_name(requests[0], "x")
+        ask = pb_utils.InferenceRequest(
+            model_name="other", requested_output_names=["y"], inputs=[x])
+        return [pb_utils.InferenceResponse(error=ask.exec().error())]
+"""
+
+STUBBORN = """
+import sys, threading
+
+class TritonPythonModel:
+    def initialize(self, args):
+        threading.Thread(target=threading.Event().wait).start()
+        sys.stdout.close()
+        raise ValueError("no weights")
+
+    def execute(self, requests):
+        return []
+"""
+
+CONFIG = ModelConfig(
+    max_batch_size=4,
+    input=(ModelInput(name="x", data_type="TYPE_FP32", dims=(1,)),),
+    output=(ModelOutput(name="y", data_type="TYPE_FP32", dims=(1,)),),
+)
+X = pack_inline(FP32, np.ones((1, 1), np.float32))
+UNKNOWN = {0: Particulars(parameters={"a": None})}  # type: ignore[dict-item]
+
+
+class Heard:
+    """A worker, and what it says."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.ended: asyncio.Future[InferdError] = asyncio.get_running_loop().create_future()
+        self.worker = Worker("m", self.events.put_nowait, self.ended.set_result)
+
+    async def next(self) -> Event:
+        async with asyncio.timeout(20):
+            return await self.events.get()
+
+    async def after(self, *commands: Command) -> list[Event]:
+        """What the worker says to some commands, an event to each."""
+        for command in commands:
+            self.worker.send(command)
+        return [await self.next() for _ in commands]
+
+    async def end(self) -> str:
+        async with asyncio.timeout(20):
+            return str(await self.ended)
+
+
+@asynccontextmanager
+async def started(folder: Path, source: str) -> AsyncIterator[Heard]:
+    file = folder / "1" / "model.py"
+    file.parent.mkdir()
+    file.write_text(source)
+    heard = Heard()
+    start = Start("m", "python", f"{file}:TritonPythonModel", CONFIG, 1, False, "", logging.INFO)
+    await heard.worker.start(sys.executable, start, {})
+    try:
+        yield heard
+    finally:
+        await heard.worker.close()
+
+
+def run(job: int, particulars: dict[int, Particulars]) -> Run:
+    return Run(job, job, "predict", [X], [1], [""], False, particulars)
+
+
+def test_a_job_that_cannot_be_read_is_refused_and_the_next_is_run(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(tmp_path, ECHO) as heard:
+            assert isinstance(await heard.next(), Loaded)
+            refused, done = await heard.after(run(1, UNKNOWN), run(2, {}))
+            assert isinstance(refused, Refused)
+            assert refused.job == 1
+            assert isinstance(refused.error, InvalidRequest)
+            assert isinstance(done, Done)
+            assert (done.job, done.errors) == (2, {})
+
+    asyncio.run(test())
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_to_who_asked(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(tmp_path, ASKS) as heard:
+            assert isinstance(await heard.next(), Loaded)
+            (ask,) = await heard.after(run(1, {}))
+            assert isinstance(ask, Ask)
+            (done,) = await heard.after(Answer(ask.ask, {}, parameters={"a": None}))  # type: ignore[dict-item]
+            assert isinstance(done, Done)
+            assert "cannot take what it is told" in str(done.errors[0])
+
+    asyncio.run(test())
+
+
+def test_a_worker_that_cannot_read_anything_else_ends_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(tmp_path, ECHO) as heard:
+            assert isinstance(await heard.next(), Loaded)
+            heard.worker.send(Took(1, "many"))  # type: ignore[arg-type]
+            assert "exit status 1" in await heard.end()
+
+    asyncio.run(test())
+
+
+def test_threads_of_a_model_that_does_not_load_hold_nobody_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(tmp_path, STUBBORN) as heard:
+            assert "ValueError: no weights" in await heard.end()
+
+    asyncio.run(test())
