@@ -14,7 +14,7 @@ import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
 
 from e2e.harness import eventually
-from e2e.triton_models import MODELS, write_triton_models
+from e2e.triton_models import FORGETFUL, MODELS, write_triton_models
 from lifecycle.process import ServerProcess
 
 READY = "/v2/models/moody/ready"
@@ -25,7 +25,12 @@ FINAL = "triton_final_response"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     root = tmp_path_factory.mktemp("triton")
     write_triton_models(root / "repository")
-    load = [word for name in MODELS if name != "spare" for word in ("--load-model", name)]
+    load = [
+        word
+        for name in MODELS
+        if name not in ("spare", "inner", "around")
+        for word in ("--load-model", name)
+    ]
     process = ServerProcess(
         root / "server.log", root / "repository", "--model-control-mode", "explicit", *load
     )
@@ -353,14 +358,32 @@ def test_metrics_of_a_model(server: ServerProcess) -> None:
 
 
 def test_a_model_loads_and_unloads_another(server: ServerProcess) -> None:
-    ask = both(server)[0]
-    assert ask("loader", IN=text("load_model")).as_numpy("OUT").tolist() == [b"False True"]
+    def told(what: str, model: str = "spare", **more: Any) -> str:
+        """Whether the model was ready before and is now."""
+        words = text(f"{what} {model} {json.dumps(more)}")
+        found: bytes = both(server)[0]("loader", IN=words).as_numpy("OUT")[0]
+        return found.decode()
+
+    assert told("load_model") == "False True"
     config = json.dumps({**server.get("/v2/models/spare/config").json(), "max_batch_size": 3})
-    assert ask("loader", IN=text(f"load_model {config}")).as_numpy("OUT")[0] == b"True True"
+    assert told("load_model", config=config) == "True True"
     assert server.get("/v2/models/spare/config").json()["max_batch_size"] == 3
     with pytest.raises(InferenceServerException, match="'config' is not JSON"):
-        ask("loader", IN=text("load_model {"))
-    assert ask("loader", IN=text("unload_model")).as_numpy("OUT").tolist() == [b"True False"]
+        told("load_model", config="{")
+    with pytest.raises(InferenceServerException, match="code from the network runs only"):
+        told("load_model", config=config, files={"file:1/model.py": FORGETFUL})
+    assert told("unload_model") == "True False"
+    assert told("unload_model", "nowhere") == "False False"
+
+
+def test_a_model_unloads_another_with_those_that_came_along(server: ServerProcess) -> None:
+    def told(what: str, **more: Any) -> None:
+        both(server)[0]("loader", IN=text(f"{what} around {json.dumps(more)}"))
+
+    told("load_model")
+    assert [server.state(name) for name in ("around", "inner")] == ["READY", "READY"]
+    told("unload_model", unload_dependents=True)
+    eventually(lambda: server.state("inner") == "UNAVAILABLE", "the other is unloaded, too")
 
 
 def test_finalize_is_called(client: Any, server: ServerProcess) -> None:

@@ -307,9 +307,9 @@ class TritonPythonModel:
 LOADER = """
 class TritonPythonModel:
     def execute(self, requests):
-        name, _, config = requests[0].inputs()[0].as_numpy()[0].decode().partition(" ")
+        name, model, more = requests[0].inputs()[0].as_numpy()[0].decode().split(" ", 2)
         before = pb_utils.is_model_ready("spare")
-        getattr(pb_utils, name)("spare", *([{"config": config}] if config else []))
+        getattr(pb_utils, name)(model, **json.loads(more))
         after = pb_utils.is_model_ready("spare")
         out = pb_utils.Tensor("OUT", np.array([f"{before} {after}"], object))
         return [pb_utils.InferenceResponse([out])]
@@ -321,7 +321,8 @@ def _tensors(inputs: dict[str, str], outputs: dict[str, str], more: str = "") ->
         entries = [f"{{name: {name}, {said}}}" for name, said in tensors.items()]
         return f"[{', '.join(entries)}]"
 
-    return f"backend: python\ninput: {lines(inputs)}\noutput: {lines(outputs)}\n{more}\n"
+    backend = "" if "platform" in more else "backend: python\n"
+    return f"{backend}input: {lines(inputs)}\noutput: {lines(outputs)}\n{more}\n"
 
 
 FLOATS = "data_type: TYPE_FP32, dims: [4]"
@@ -339,6 +340,12 @@ WARMUP = """
 max_batch_size: 8
 model_warmup: [{name: ones, batch_size: 2, inputs: {IN: {FLOATS, zero_data: true}}}]
 """.replace("FLOATS", FLOATS)
+
+AROUND = """
+platform: ensemble
+ensemble_scheduling: {step: [
+  {model_name: inner, input_map: {IN: IN}, output_map: {OUT: OUT}}]}
+"""
 
 MODELS = {
     "add_sub": (ADD_SUB, ""),
@@ -360,6 +367,8 @@ MODELS = {
     "metrics": (METRICS, _tensors({"IN": INTS}, {"OUT": "data_type: TYPE_FP32, dims: [1]"})),
     "loader": (LOADER, _tensors({"IN": TEXT}, {"OUT": TEXT})),
     "spare": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS})),
+    "inner": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS})),
+    "around": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS}, AROUND)),
 }  # fmt: skip
 
 

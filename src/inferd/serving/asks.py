@@ -9,6 +9,7 @@ waits in a queue for longer than CIRCLE_WAIT_S is given up; and MOST_DEEP bounds
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from inferd.batching.rate_limiter import Limits
 from inferd.errors import (
     InferdError,
     InvalidRequest,
+    ModelNotFound,
     ModelUnavailable,
     RequestTimeout,
     Unsupported,
@@ -56,7 +58,7 @@ class Control(Protocol):
     ) -> None:
         """See ControlPlane."""
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, dependents: bool = False) -> None:
         """See ControlPlane."""
 
 
@@ -194,7 +196,8 @@ class Asks:
         if self.control is None:
             raise Unsupported("models cannot be loaded and unloaded here")
         if event.action == "unload":
-            await self.control.unload(event.model)
+            with contextlib.suppress(ModelNotFound):  # as in Triton
+                await self.control.unload(event.model, event.dependents)
             return
         config = _json(event.config) if event.config else None
         if event.files and config is None:

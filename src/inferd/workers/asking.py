@@ -116,7 +116,11 @@ class Asking:
         with self._lock:
             ask = next(self._numbers)
             self._takers[ask] = take
-        self.tell(question(ask))
+        try:
+            self.tell(question(ask))
+        except BaseException:  # a value that does not cross
+            del self._takers[ask]
+            raise
         return ask
 
     def wait(self, question: Callable[[int], Event]) -> Answer:

@@ -275,8 +275,8 @@ class Ask(_Message, frozen=True):
 
 class Manage(_Message, frozen=True):
     """The model wants another one loaded, with a configuration as JSON in place of its own and
-    files, by `<version>/<name>`, or unloaded, or asks whether it is ready; the Answer says 1 for
-    yes."""
+    files, by `<version>/<name>`, or unloaded, perhaps with its `dependents`, or asks whether it is
+    ready; the Answer says 1 for yes."""
 
     ask: int
     action: Literal["load", "unload", "ready"]
@@ -284,6 +284,7 @@ class Manage(_Message, frozen=True):
     version: str = ""
     config: str = ""
     files: dict[str, bytes] = {}
+    dependents: bool = False
 
 
 class Meter(_Message, frozen=True):

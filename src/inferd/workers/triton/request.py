@@ -7,7 +7,7 @@ than its views.
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from inferd.workers.messages import Particulars
 from inferd.workers.triton.error import TritonModelException
@@ -203,10 +203,17 @@ class InferenceRequest:
         return self._release == RELEASE_RESCHEDULE
 
 
+class Answers(Iterator[InferenceResponse], Protocol):
+    """Answers as they come, until nobody wants more."""
+
+    def close(self) -> None:
+        """Nobody does."""
+
+
 class ResponseIterator:
     """The answers of a model that gives several, as they come; in a `for` or an `async for`."""
 
-    def __init__(self, answers: Iterator[InferenceResponse]) -> None:
+    def __init__(self, answers: "Answers") -> None:
         self._answers = answers
 
     def __iter__(self) -> Iterator[InferenceResponse]:
@@ -228,6 +235,4 @@ class ResponseIterator:
 
     def cancel(self) -> None:
         """Want no more answers."""
-        close = getattr(self._answers, "close", None)
-        if close is not None:
-            close()
+        self._answers.close()

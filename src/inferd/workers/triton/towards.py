@@ -58,10 +58,9 @@ class Towards:
 
     def exec(self, request: InferenceRequest, decoupled: bool) -> Any:
         """Ask and wait; what goes wrong is a response with an error."""
-        answers: SimpleQueue[Answer] = SimpleQueue()
         if decoupled:
-            ask = self._asking.start(self._question(request, True), answers.put)
-            return ResponseIterator(self._answers(ask, answers))
+            return ResponseIterator(_Answers(self._asking, self._question(request, True)))
+        answers: SimpleQueue[Answer] = SimpleQueue()
         self._asking.start(self._question(request, False), answers.put)
         return _response(answers.get())
 
@@ -81,19 +80,6 @@ class Towards:
         finally:
             self._asking.forget(ask)
 
-    def _answers(self, ask: int, answers: SimpleQueue[Answer]) -> Iterator[InferenceResponse]:
-        """Behind a stream that did not say which answer is its last stands an empty one, as in
-        Triton."""
-        final = False
-        try:
-            while not (answer := answers.get()).last:
-                final = answer.final
-                yield _response(answer)
-            if answer.error is not None or not final:
-                yield _response(answer)
-        finally:
-            self._asking.forget(ask)
-
     def _question(self, request: InferenceRequest, streams: bool) -> "partial[Ask]":
         name = request.model_name()
         version = request.model_version()
@@ -107,28 +93,29 @@ class Towards:
 
     # -- models ----------------------------------------------------------------------------------
 
-    def load_model(self, model_name: str, files: Mapping[str, Any] | None = None) -> None:
-        """Have a model loaded; `files` may have its configuration, "config", as JSON, and then, as
-        "file:<version>/<name>", the model itself."""
-        config, others = "", {}
+    def load_model(
+        self, model_name: str, config: str = "", files: Mapping[str, bytes | str] | None = None
+    ) -> None:
+        """Have a model loaded; with `config`, its configuration as JSON, in place of its own, and
+        with `files`, by "file:<version>/<name>", in place of its own."""
+        contents = {}
         for name, content in (files or {}).items():
-            if name == "config":
-                config = content if isinstance(content, str) else bytes(content).decode()
-            elif name.startswith(_FILE):
-                others[name.removeprefix(_FILE)] = bytes(content)
-            else:
+            if not name.startswith(_FILE):
                 raise TritonModelException(
-                    f"load_model knows 'config' and 'file:<version>/<name>', not '{name}'"
+                    f"a file of load_model is named 'file:<version>/<name>', not '{name}'"
                 )
-        self._managed("load", model_name, config=config, files=others)
+            data = content.encode() if isinstance(content, str) else bytes(content)
+            contents[name.removeprefix(_FILE)] = data
+        self._managed("load", model_name, config=config, files=contents)
 
     def unload_model(self, model_name: str, unload_dependents: bool = False) -> None:
-        """Have a model unloaded."""
-        self._managed("unload", model_name)
+        """Have a model unloaded, and with `unload_dependents` those that were loaded for it only;
+        one that nobody knows is."""
+        self._managed("unload", model_name, dependents=bool(unload_dependents))
 
     def is_model_ready(self, model_name: str, model_version: str = "") -> bool:
         """Whether a model answers."""
-        return self._managed("ready", model_name, version=str(model_version)) == 1
+        return self._managed("ready", model_name, version=model_version) == 1
 
     def _managed(self, action: Any, model: str, **more: Any) -> float:
         try:
@@ -136,6 +123,40 @@ class Towards:
             return self._asking.wait(question).value
         except InferdError as error:
             raise TritonModelException(f"Failed to {action} model: {error}") from None
+
+
+class _Answers:
+    """The answers to one question, as they come; a question that is let go of is given up. Behind a
+    stream that did not say which answer is its last stands an empty one, as in Triton."""
+
+    def __init__(self, asking: Asking, question: "partial[Ask]") -> None:
+        self._asking = asking
+        self._came: SimpleQueue[Answer] = SimpleQueue()
+        self._final = self._over = False
+        self._ask = 0
+        self._ask = asking.start(question, self._came.put)
+
+    def __iter__(self) -> Iterator[InferenceResponse]:
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        if self._over:
+            raise StopIteration
+        answer = self._came.get()
+        self._over = answer.last
+        if answer.last and answer.error is None and self._final:
+            raise StopIteration
+        self._final = answer.final
+        return _response(answer)
+
+    def close(self) -> None:
+        """Nobody wants more of them, nor waits on."""
+        self._final = True
+        self._asking.forget(self._ask)
+        self._came.put(Answer(self._ask, {}))
+
+    def __del__(self) -> None:
+        self._asking.forget(self._ask)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:
