@@ -235,8 +235,13 @@ def test_shapes_that_are_told_of_an_input_are_the_models() -> None:
 
 def test_an_output_that_is_not_as_its_reshape_says_is_named() -> None:
     layout = BatchLayout(True, (), (), (OutputLayout("y", (4,), (2, 2)),))
-    with pytest.raises(BackendError, match=r"\[4\] in output 'y'.*\[2, 2\]"):
-        layout.split([counted(1, 4)], [[]], [1])
+    with pytest.raises(BackendError, match=r"\[5\] in output 'y'.*\[2, 2\]"):
+        layout.split([counted(1, 5)], [[]], [1])
+
+
+def test_an_output_may_have_the_clients_shape_already() -> None:
+    layout = BatchLayout(True, (), (), (OutputLayout("y", (4,), (2, 2)),))
+    assert layout.split([counted(1, 4)], [[]], [1])[0][0].tolist() == [[0, 1, 2, 3]]
 
 
 def test_what_was_left_out_stays_left_out() -> None:

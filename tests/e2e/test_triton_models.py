@@ -232,6 +232,36 @@ def test_a_parameter_that_no_worker_can_take_costs_its_own_request(server: Serve
     assert server.infer("add_sub", {"inputs": tensors}).status == 200
 
 
+@pytest.mark.parametrize(
+    ("model", "shapes", "seen"),
+    [
+        ("ragged", [(1, 3), (2, 1), (1, 0)], "3 {shape}"),
+        ("reshaped", [(1, 4), (2, 4), (1, 4)], "3 ({shape[0]}, 2, 2)"),
+    ],
+)
+def test_requests_of_several_shapes_come_together_in_the_models_own(
+    server: ServerProcess, model: str, shapes: list[tuple[int, int]], seen: str
+) -> None:
+    def ask(shape: tuple[int, int]) -> None:
+        x = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+        result = over_http(model, IN=x)
+        assert result.as_numpy("OUT").tolist() == (2 * x).tolist()
+        said = seen.format(shape=shape).encode()
+        assert result.as_numpy("SAID").tolist() == [[said]] * shape[0]
+
+    over_http = both(server)[0]
+    with ThreadPoolExecutor(3) as threads:
+        assert [*threads.map(ask, shapes)] == [None] * 3
+
+
+def test_what_is_streamed_has_the_clients_shape(calls: Any) -> None:
+    found: queue.Queue[Any] = queue.Queue()
+    calls.start_stream(lambda result, error: found.put(error or result))
+    calls.async_stream_infer("reshaped_stream", [given(grpc, "IN", floats(1, 2, 3, 4))])
+    assert found.get(timeout=20).as_numpy("OUT").tolist() == [[2, 3, 4, 5]]
+    calls.stop_stream()
+
+
 def test_auto_completed_configuration(client: Any) -> None:
     config = client.get_model_config("auto")
     assert config["max_batch_size"] == 8

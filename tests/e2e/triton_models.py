@@ -347,6 +347,37 @@ ensemble_scheduling: {step: [
   {model_name: inner, input_map: {IN: IN}, output_map: {OUT: OUT}}]}
 """
 
+SHAPES = """
+class TritonPythonModel:
+    '''Says what it sees: how many requests, and the shape of this one.'''
+
+    def execute(self, requests):
+        return [self.answer(request, len(requests)) for request in requests]
+
+    def answer(self, request, together):
+        x = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+        said = np.full((len(x), 1), f"{together} {x.shape}", object)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor("OUT", x * 2), pb_utils.Tensor("SAID", said)])
+"""
+
+STREAMED_SHAPES = """
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+            sender = request.get_response_sender()
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", x + 1)]), flags=1)
+"""
+
+WAITS = """
+max_batch_size: 8
+dynamic_batching: {preferred_batch_size: [4], max_queue_delay_microseconds: 2000000}
+"""
+SAID = {"SAID": TEXT}
+RESHAPED = "data_type: TYPE_FP32, dims: [4], reshape: {shape: [2, 2]}"
+FREE = "data_type: TYPE_FP32, dims: [-1]"
+
 MODELS = {
     "add_sub": (ADD_SUB, ""),
     "repeat": (REPEAT, _tensors({"IN": INTS}, {"OUT": INTS}, DECOUPLED)),
@@ -367,6 +398,11 @@ MODELS = {
     "metrics": (METRICS, _tensors({"IN": INTS}, {"OUT": "data_type: TYPE_FP32, dims: [1]"})),
     "loader": (LOADER, _tensors({"IN": TEXT}, {"OUT": TEXT})),
     "spare": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS})),
+    "ragged": (SHAPES, _tensors({"IN": f"{FREE}, allow_ragged_batch: true"},
+                                {"OUT": FREE, **SAID}, WAITS)),
+    "reshaped": (SHAPES, _tensors({"IN": RESHAPED}, {"OUT": RESHAPED, **SAID}, WAITS)),
+    "reshaped_stream": (STREAMED_SHAPES, _tensors({"IN": RESHAPED}, {"OUT": RESHAPED},
+                                                  f"max_batch_size: 8\n{DECOUPLED}")),
     "inner": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS})),
     "around": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS}, AROUND)),
 }  # fmt: skip

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pytest
 
-from inferd.config.model import ModelConfig, ModelInput, ModelOutput
+from inferd.config.model import ModelConfig, ModelInput, ModelOutput, ModelTransactionPolicy
+from inferd.config.scheduling import ModelDynamicBatching
 from inferd.errors import InferdError, InvalidRequest
 from inferd.types.datatype import FP32
-from inferd.workers.memory import pack_inline
+from inferd.workers.memory import pack_inline, unpack
 from inferd.workers.messages import (
     Answer,
     Ask,
@@ -20,6 +23,7 @@ from inferd.workers.messages import (
     Done,
     Event,
     Loaded,
+    Part,
     Particulars,
     Refused,
     Run,
@@ -50,6 +54,21 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse(error=ask.exec().error())]
 """
 
+TOGETHER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        x = pb_utils.get_input_tensor_by_name(requests[0], "x")
+        if x.shape() == [1, 1]:
+            pb_utils.InferenceRequest(
+                model_name="other", requested_output_names=["y"], inputs=[x]).exec()
+        for request in requests:
+            y = pb_utils.Tensor("y", np.full((1, 1), len(requests), np.float32))
+            request.get_response_sender().send(pb_utils.InferenceResponse([y]), flags=1)
+"""
+
 STUBBORN = """
 import sys, threading
 
@@ -65,10 +84,14 @@ class TritonPythonModel:
 
 CONFIG = ModelConfig(
     max_batch_size=4,
-    input=(ModelInput(name="x", data_type="TYPE_FP32", dims=(1,)),),
+    input=(ModelInput(name="x", data_type="TYPE_FP32", dims=(-1,)),),
     output=(ModelOutput(name="y", data_type="TYPE_FP32", dims=(1,)),),
 )
-X = pack_inline(FP32, np.ones((1, 1), np.float32))
+DECOUPLED = msgspec.structs.replace(
+    CONFIG,
+    dynamic_batching=ModelDynamicBatching(),
+    model_transaction_policy=ModelTransactionPolicy(decoupled=True),
+)
 UNKNOWN = {0: Particulars(parameters={"a": None})}  # type: ignore[dict-item]
 
 
@@ -96,12 +119,12 @@ class Heard:
 
 
 @asynccontextmanager
-async def started(folder: Path, source: str) -> AsyncIterator[Heard]:
+async def started(folder: Path, source: str, config: ModelConfig = CONFIG) -> AsyncIterator[Heard]:
     file = folder / "1" / "model.py"
     file.parent.mkdir()
     file.write_text(source)
     heard = Heard()
-    start = Start("m", "python", f"{file}:TritonPythonModel", CONFIG, 1, False, "", logging.INFO)
+    start = Start("m", "python", f"{file}:TritonPythonModel", config, 1, False, "", logging.INFO)
     await heard.worker.start(sys.executable, start, {})
     try:
         yield heard
@@ -109,8 +132,9 @@ async def started(folder: Path, source: str) -> AsyncIterator[Heard]:
         await heard.worker.close()
 
 
-def run(job: int, particulars: dict[int, Particulars]) -> Run:
-    return Run(job, job, "predict", [X], [1], [""], False, particulars)
+def run(job: int, particulars: dict[int, Particulars], shape: tuple[int, int] = (1, 1)) -> Run:
+    x = pack_inline(FP32, np.ones(shape, np.float32))
+    return Run(job, job, "predict", [x], [shape[0]], [""], False, particulars)
 
 
 def test_a_job_that_cannot_be_read_is_refused_and_the_next_is_run(tmp_path: Path) -> None:
@@ -146,6 +170,31 @@ def test_a_worker_that_cannot_read_anything_else_ends_at_once(tmp_path: Path) ->
             assert isinstance(await heard.next(), Loaded)
             heard.worker.send(Took(1, "many"))  # type: ignore[arg-type]
             assert "exit status 1" in await heard.end()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(("ragged", "together"), [(False, [2, 2, 1, 1]), (True, [3, 3, 3, 1])])
+def test_streamed_requests_come_together_as_their_shapes_and_the_batch_allow(
+    tmp_path: Path, ragged: bool, together: list[int]
+) -> None:
+    """While the first asks, the others arrive."""
+    x = msgspec.structs.replace(CONFIG.input[0], allow_ragged_batch=ragged)
+    config = msgspec.structs.replace(DECOUPLED, input=(x,))
+    shapes = [(1, 2), (1, 2), (1, 3), (4, 3)]
+
+    async def test() -> None:
+        async with started(tmp_path, TOGETHER, config) as heard:
+            assert isinstance(await heard.next(), Loaded)
+            (ask,) = await heard.after(run(1, {}))
+            assert isinstance(ask, Ask)
+            for job, shape in enumerate(shapes, 2):
+                heard.worker.send(run(job, {}, shape))
+            heard.worker.send(Answer(ask.ask, {}))
+            told = [await heard.next() for _ in range(2 * (1 + len(shapes)))]
+            parts = {event.job: event.outputs[0] for event in told if isinstance(event, Part)}
+            seen = [unpack(parts[job], None, False) for job in range(2, 6)]  # type: ignore[arg-type]
+            assert [int(array.item()) for array in seen] == together
 
     asyncio.run(test())
 

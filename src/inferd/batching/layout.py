@@ -64,6 +64,21 @@ class OutputLayout(msgspec.Struct, frozen=True):
     own: Shape | None = None
     source: int | None = None
 
+    def returned(self, array: Array, lead: int) -> Array:
+        """An array of the model's in the shape that clients know, which it may have already, `lead`
+        dimensions of it the batch; raises BackendError for one that fits neither."""
+        if self.own is None:
+            return array
+        sizes = array.shape[lead:]
+        if _fits(sizes, self.own):
+            return array.reshape(*array.shape[:lead], *filled(self.dims, self.own, sizes))
+        if _fits(sizes, self.dims):
+            return array
+        raise BackendError(
+            f"the model returned shape {list(sizes)} in output '{self.name}' (without the batch), "
+            f"which its reshape says is {list(self.own)}"
+        )
+
 
 class BatchLayout(msgspec.Struct, frozen=True):
     """What becomes of requests on the way to a model, and of its outputs on the way back.
@@ -134,7 +149,7 @@ class BatchLayout(msgspec.Struct, frozen=True):
 
     def _by_rows(self, told: OutputLayout, output: Array, rows: Sequence[int]) -> Iterator[Array]:
         if not self.batched:
-            yield _returned(told, output, 0)
+            yield told.returned(output, 0)
             return
         whole = sum(rows)
         if output.shape[:1] != (whole,):
@@ -145,7 +160,7 @@ class BatchLayout(msgspec.Struct, frozen=True):
             )
         start = 0
         for count in rows:
-            yield _returned(told, output[start : start + count], 1)
+            yield told.returned(output[start : start + count], 1)
             start += count
 
     def _by_shapes(
@@ -167,7 +182,7 @@ class BatchLayout(msgspec.Struct, frozen=True):
         flat = output.ravel()
         start = 0
         for shape, count in zip(shapes, counts, strict=True):
-            yield _returned(told, flat[start : start + count].reshape(shape), lead)
+            yield told.returned(flat[start : start + count].reshape(shape), lead)
             start += count
 
 
@@ -178,20 +193,10 @@ def filled(wanted: Shape, known: Shape, sizes: Shape) -> Shape:
     return tuple(next(free) if dim < 0 else dim for dim in wanted)
 
 
-def _returned(told: OutputLayout, array: Array, lead: int) -> Array:
-    """An output in the shape that clients know."""
-    if told.own is None:
-        return array
-    own = array.shape[lead:]
-    fits = len(own) == len(told.own) and all(
-        dim in (-1, size) for dim, size in zip(told.own, own, strict=True)
+def _fits(sizes: Shape, dims: Shape) -> bool:
+    return len(sizes) == len(dims) and all(
+        dim in (-1, size) for dim, size in zip(dims, sizes, strict=True)
     )
-    if not fits:
-        raise BackendError(
-            f"the model returned shape {list(own)} in output '{told.name}' (without the batch), "
-            f"which its reshape says is {list(told.own)}"
-        )
-    return array.reshape(*array.shape[:lead], *filled(told.dims, told.own, own))
 
 
 # -- inputs that are made ----------------------------------------------------------------------

@@ -82,6 +82,7 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
             culprits=culprits,
             max_queue_delay_microseconds=terms.max_queue_delay_microseconds or 0, app=app,
             passive=not active, close=partial(_close, aside), requests=terms.requests,
+            ragged=loaded.ragged,
             says_ready=lambda: all(each.says_ready for each in pools),
         )  # fmt: skip
         return ServedModel(spec, made, loop)

@@ -97,5 +97,7 @@ class LoadedModel:
     """Whether none of its instances is given requests."""
     requests: bool = False
     """Whether the model looks at requests rather than at a batch."""
+    ragged: frozenset[int] = frozenset()
+    """Places of the inputs whose shapes may differ between those."""
     says_ready: Callable[[], bool] = lambda: True
     """What the model says of itself."""

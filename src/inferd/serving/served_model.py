@@ -73,7 +73,7 @@ class ServedModel:
         self._loaded = loaded
         self._culprits = loaded.culprits
         self._refuses = loaded.culprits is not None or loaded.passive
-        ragged = description.layout.ragged if description.layout else frozenset[int]()
+        ragged = description.layout.ragged if description.layout else loaded.ragged
         self._methods = Methods(
             spec.name, self.inputs, outputs, loaded.explain, description.max_batch_size, ragged
         )

@@ -96,6 +96,7 @@ class WorkerPool:
         self.requests = False
         """Whether the model looks at requests rather than at a batch."""
         self._unbatched = False
+        self._ragged: frozenset[int] = frozenset()
         self._kinds: dict[str, list[DataType]] = {}
         self._streams: dict[QueuedRequest, tuple[Seat, Job]] = {}
         self.restarts = 0
@@ -110,6 +111,7 @@ class WorkerPool:
         self._seats.append(seat)
         loaded = await seat.start()
         self._unbatched = not loaded.max_batch_size
+        self._ragged = loaded.ragged
         made = [made.made_as for made in loaded.layout.made] if loaded.layout else []
         self._kinds["predict"] = [*[DATATYPES[line.datatype] for line in loaded.inputs], *made]
         if loaded.explain is not None:
@@ -298,7 +300,7 @@ class WorkerPool:
         job = seat.jobs[number] = Job(number, batch, done)
         try:
             slot = job.slot = seat.take_slot()
-            inputs = self._packed(seat, slot, method, batch)
+            inputs, shapes = self._packed(seat, slot, method, batch)
         except (MemoryError, OSError, OverflowError) as error:
             self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
             return
@@ -312,13 +314,23 @@ class WorkerPool:
         if self.timeout_s:
             job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
         stacked = self._unbatched and len(items) > 1
+        told = Run(number, slot, method, inputs, rows, sessions, stacked, particulars, shapes)
         try:
-            seat.send(Run(number, slot, method, inputs, rows, sessions, stacked, particulars))
+            seat.send(told)
         except InvalidRequest as error:  # a parameter that does not cross
             self._end(seat, job, BatchResult(None, error, 0, 0))
 
-    def _packed(self, seat: Seat, slot: int, method: str, batch: Batch) -> list[Packed | None]:
-        columns = batch.columns()
+    def _packed(
+        self, seat: Seat, slot: int, method: str, batch: Batch
+    ) -> tuple[list[Packed | None], dict[int, list[tuple[int, ...]]]]:
+        """Inputs, and the shapes that requests have of those in which they differ, by place."""
+        columns = list(batch.columns())
+        shapes = {}
+        for place in self._ragged:
+            column = columns[place]
+            if len({array.shape[1:] for array in column}) > 1:
+                shapes[place] = [array.shape for array in column]
+                columns[place] = [array.ravel() for array in column]
         given = [
             (kind, column)
             for kind, column in zip(self._kinds[method], columns, strict=True)
@@ -328,7 +340,9 @@ class WorkerPool:
         if self._unbatched and len(batch.items) > 1:
             packs = [stacked(p, column) for p, (_, column) in zip(packs, given, strict=True)]
         packed = iter(packs)
-        return [None if isinstance(column[0], LeftOut) else next(packed) for column in columns]
+        return [
+            None if isinstance(column[0], LeftOut) else next(packed) for column in columns
+        ], shapes
 
     def _heard(self, seat: Seat, event: Event) -> None:
         match event:

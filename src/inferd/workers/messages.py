@@ -73,7 +73,8 @@ class Run(_Message, frozen=True):
 
     `stacked` requests are of a model without batching: they came together, along a dimension that
     was put before the others, and are run one after the other. `particulars` are by the request's
-    place.
+    place. `shapes` are by the place of an input whose requests have different ones: its elements
+    lie behind one another.
     """
 
     job: int
@@ -84,6 +85,7 @@ class Run(_Message, frozen=True):
     sessions: list[str]
     stacked: bool = False
     particulars: dict[int, Particulars] = {}
+    shapes: dict[int, list[tuple[int, ...]]] = {}
 
 
 class Cancel(_Message, frozen=True):
@@ -212,6 +214,9 @@ class Loaded(_Message, frozen=True):
     mount: str = ""
     """The path below which the model's own HTTP routes are, where it has any."""
     layout: BatchLayout | None = None
+    ragged: frozenset[int] = frozenset()
+    """Places of the inputs whose shapes may differ within a batch, for a model that looks at
+    requests."""
 
 
 class Done(_Message, frozen=True):

@@ -5,19 +5,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inferd.batching.layout import InputLayout, OutputLayout
 from inferd.errors import BackendError, ModelNotFound
 from inferd.types.datatype import FP32, INT32
 from inferd.types.tensor import Array
 from inferd.workers.jobs import PARTS_AHEAD
 from inferd.workers.memory import Window, create_memory, unpack
 from inferd.workers.messages import Done, Part, Particulars, Run
-from inferd.workers.triton.call import Call, StreamedCall, Terms
+from inferd.workers.triton.call import Call, StreamedCall
 from inferd.workers.triton.error import TritonError, TritonModelException
 from inferd.workers.triton.flow import Flow
 from inferd.workers.triton.response import InferenceResponse
 from inferd.workers.triton.tensor import Tensor
+from inferd.workers.triton.terms import Given, Made, Terms
 
-TERMS = Terms("m", 3, [("x", FP32)], {"y": 0, "z": 1}, [FP32, INT32], True, False)
+Y, Z = Made("y", FP32), Made("z", INT32)
+TERMS = Terms("m", 3, [Given("x", FP32)], [Y, Z], {"y": 0, "z": 1}, True)
+UNBATCHED = Terms("m", 1, [Given("x", FP32)], [Y], {"y": 0}, False)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +102,7 @@ def test_answers_that_are_not_alike_go_by_themselves(window: Window) -> None:
 
 
 def test_stacked_answers(window: Window) -> None:
-    terms = Terms("m", 1, [("x", FP32)], {"y": 0}, [FP32], False, False)
-    job = Job([1, 1], terms, stacked=True)
+    job = Job([1, 1], UNBATCHED, stacked=True)
     job.run.particulars.clear()
     for index in range(2):
         job.call.answer(index, response(index, z=False))
@@ -109,8 +112,7 @@ def test_stacked_answers(window: Window) -> None:
 
 
 def test_stacked_requests_that_are_run_alone_are_answered_alone(window: Window) -> None:
-    terms = Terms("m", 1, [("x", FP32)], {"y": 0}, [FP32], False, False)
-    job = Job([1, 1], terms, stacked=True)
+    job = Job([1, 1], UNBATCHED, stacked=True)
     job.run.particulars.clear()
     for index, request in enumerate(job.call.requests()):
         assert not job.call.answer_all([request], [response(index, z=False)])
@@ -163,7 +165,7 @@ def test_only_an_iterative_sequence_comes_again(window: Window) -> None:
     job = Job([1])
     job.call.repeat(0)
     assert "iterative_sequence" in str(job.ends[0].done(window).errors[0])
-    iterative = Terms("m", 1, [("x", FP32)], {"y": 0, "z": 1}, [FP32, INT32], True, True)
+    iterative = Terms("m", 1, [Given("x", FP32)], [Y, Z], {"y": 0, "z": 1}, True, True)
     job = Job([1, 1], iterative)
     job.call.repeat(1)
     job.call.answer(0, response(4, 4))
@@ -180,6 +182,63 @@ def test_parameters_go_by_place_among_those_that_did_not_fail(window: Window) ->
     assert done.parameters == {0: {"a": True}}
     with pytest.raises(TritonModelException, match="bool/int/str"):
         response(1, parameters={"a": [1]})
+
+
+# -- shapes ------------------------------------------------------------------------------------
+
+
+def reshaped(batched: bool = True) -> Terms:
+    """Of a model that has as [2, n] what its clients have as [n, 1, 2] and [1, 2, n]."""
+    x = Given("x", FP32, InputLayout((-1, 1, 2), (2, -1)))
+    y = Made("y", FP32, OutputLayout("y", (1, 2, -1), (2, -1)))
+    return Terms("m", 1, [x], [y], {"y": 0}, batched)
+
+
+def call_of(terms: Terms, run: Run, x: Array) -> tuple[Call, list[Call]]:
+    ends: list[Call] = []
+    return Call(terms, run, [x], ends.append, ends.append), ends
+
+
+def test_a_request_has_its_own_of_several_shapes() -> None:
+    shapes = {0: [(1, 3), (2, 2), (1, 0)]}
+    run = Run(1, 0, "predict", [], [1, 2, 1], [], shapes=shapes)
+    x = np.arange(7, dtype=np.float32)
+    call, _ = call_of(TERMS, run, x)
+    arrays = [request.inputs()[0].as_numpy() for request in call.requests()]
+    assert [array.tolist() for array in arrays] == [[[0, 1, 2]], [[3, 4], [5, 6]], [[]]]
+    assert np.shares_memory(arrays[1], x)
+    call.fail(BackendError("over"))
+
+
+@pytest.mark.parametrize("given", [(2, 2, 3), (2, 1, 2, 3)])
+def test_a_model_has_shapes_of_its_own(window: Window, given: tuple[int, ...]) -> None:
+    """What it returns in the shape of its clients is as good."""
+    run = Run(1, 0, "predict", [], [2], [])
+    call, ends = call_of(reshaped(), run, np.zeros((2, 3, 1, 2), np.float32))
+    (request,) = call.requests()
+    assert request.inputs()[0].shape() == [2, 2, 3]
+    y = InferenceResponse([Tensor("y", np.ones(given, np.float32))])
+    assert not call.answer_all([request], [y])
+    call.answer(0, y)
+    assert ends[0].done(window).outputs[0].shape == (2, 1, 2, 3)
+
+
+def test_shapes_of_a_model_without_batching(window: Window) -> None:
+    run = Run(1, 0, "predict", [], [1, 1], [], stacked=True)
+    call, ends = call_of(reshaped(False), run, np.zeros((2, 3, 1, 2), np.float32))
+    for index, request in enumerate(call.requests()):
+        assert request.inputs()[0].shape() == [2, 3]
+        call.answer(index, InferenceResponse([Tensor("y", np.ones((2, 3), np.float32))]))
+    assert ends[0].done(window).outputs[0].shape == (2, 1, 2, 3)
+
+
+def test_a_shape_that_is_nobodys_is_an_error(window: Window) -> None:
+    run = Run(1, 0, "predict", [], [1], [])
+    call, ends = call_of(reshaped(), run, np.zeros((1, 3, 1, 2), np.float32))
+    call.answer(0, InferenceResponse([Tensor("y", np.ones((1, 5), np.float32))]))
+    assert "'y' (without the batch), which its reshape says is [2, -1]" in str(
+        ends[0].done(window).errors[0]
+    )
 
 
 # -- streams -----------------------------------------------------------------------------------

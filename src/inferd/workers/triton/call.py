@@ -5,24 +5,21 @@ again.
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any, Final
 
-import msgspec
-import numpy as np
-
 from inferd.errors import BackendError, InferdError
-from inferd.types.datatype import BYTES, DataType
 from inferd.types.tensor import Array
 from inferd.workers.jobs import cost_of
 from inferd.workers.memory import Window, pack, pack_inline
 from inferd.workers.messages import Done, Packed, Part, Run
 from inferd.workers.triton.error import TritonModelException, to_inferd
 from inferd.workers.triton.flow import Flow
+from inferd.workers.triton.inputs import JobInputs
 from inferd.workers.triton.request import RELEASE_ALL, InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
 from inferd.workers.triton.sender import InferenceResponseSender
 from inferd.workers.triton.tensor import Tensor
+from inferd.workers.triton.terms import Terms
 
 Outputs = list[Array | None]
 
@@ -32,26 +29,13 @@ DROPPED: Final = (
 )
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """What a model is: names and datatypes of its inputs and outputs, whether it batches, and
-    whether its requests may come again."""
-
-    name: str
-    version: int
-    inputs: list[tuple[str, DataType]]
-    outputs: dict[str, int]
-    kinds: list[DataType]
-    batched: bool
-    iterative: bool
-
-
 class Call:
     """A job whose requests have one answer each. `over` is told the end, `abandoned` that the model
     has let go of all that could bring it about."""
 
     __slots__ = (
-        "__weakref__", "_abandoned", "_again", "_columns", "_given", "_left", "_lock", "_outcomes",
-        "_over", "_parameters", "_starts", "left_alone", "run", "terms",
+        "__weakref__", "_abandoned", "_again", "_columns", "_inputs", "_left", "_lock", "_outcomes",
+        "_over", "_parameters", "left_alone", "run", "terms",
     )  # fmt: skip
 
     def __init__(
@@ -61,11 +45,7 @@ class Call:
         self.terms = terms
         self.run = run
         self.left_alone = False
-        self._given = [
-            (name, kind, array)
-            for (name, kind), array in zip(terms.inputs, arrays, strict=True)
-            if array is not None
-        ]
+        self._inputs = JobInputs(terms, run, arrays)
         self._columns: list[list[Array]] | None = None
         self._over = over
         self._abandoned = abandoned
@@ -73,7 +53,6 @@ class Call:
         self._outcomes: list[Outputs | InferdError | None] = [None] * self._left
         self._again: list[int] = []
         self._parameters: dict[int, dict[str, Any]] = {}
-        self._starts: list[int] | None = None
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
@@ -108,19 +87,11 @@ class Call:
     @property
     def output_names(self) -> Sequence[str]:
         """All that there is to ask for."""
-        return [*self.terms.outputs]
+        return [*self.terms.places]
 
     def inputs_of(self, index: int) -> list[Tensor]:
         """The inputs of a request: views."""
-        of, rows = Tensor.of, self.run.rows
-        if self.run.stacked:
-            return [of(name, kind, array[index]) for name, kind, array in self._given]
-        if len(rows) == 1:
-            return [of(name, kind, array) for name, kind, array in self._given]
-        if self._starts is None:
-            self._starts = [0, *accumulate(rows)]
-        start, end = self._starts[index], self._starts[index + 1]
-        return [of(name, kind, array[start:end]) for name, kind, array in self._given]
+        return self._inputs.of(index)
 
     def sender(self, index: int) -> InferenceResponseSender:
         """What answers a request."""
@@ -150,19 +121,21 @@ class Call:
         terms, said = self.terms, self.run.particulars
         if not self._left == len(responses) == len(self.run.rows):
             return False  # some were answered by senders, or alone
+        if terms.reshapes:
+            return False
         if said and any(one.outputs is not None for one in said.values()):
             return False
-        kinds, outputs = terms.kinds, terms.outputs
-        columns: list[list[Array]] = [[] for _ in kinds]
+        outputs, places = terms.outputs, terms.places
+        columns: list[list[Array]] = [[] for _ in outputs]
         for request, response in zip(requests, responses, strict=True):
             if type(response) is not InferenceResponse or request._release != RELEASE_ALL:
                 return False
             tensors = response._tensors
-            if response._error or response._parameters or len(tensors) != len(kinds):
+            if response._error or response._parameters or len(tensors) != len(outputs):
                 return False
             for tensor in tensors:
-                place = outputs.get(tensor._name)
-                if place is None or tensor._kind is not kinds[place]:
+                place = places.get(tensor._name)
+                if place is None or tensor._kind is not outputs[place].kind:
                     return False
                 columns[place].append(tensor._array)
         if any(len(column) != len(responses) for column in columns):
@@ -219,19 +192,18 @@ class Call:
         if error is not None:
             return to_inferd(error)
         terms = self.terms
-        arrays: Outputs = [None] * len(terms.kinds)
+        arrays: Outputs = [None] * len(terms.outputs)
         for tensor in response.output_tensors():
-            place = terms.outputs.get(tensor._name)
+            place = terms.places.get(tensor._name)
             if place is None:
                 continue
-            kind = terms.kinds[place]
             try:
-                arrays[place] = tensor._array if tensor._kind is kind else cast(tensor, kind)
-            except TypeError as wrong:
+                arrays[place] = terms.outputs[place].array(tensor, terms.lead)
+            except (TypeError, BackendError) as wrong:
                 return BackendError(str(wrong))
         said = self.run.particulars.get(index)
         if said is not None and said.outputs is not None:
-            for name, place in terms.outputs.items():
+            for name, place in terms.places.items():
                 if name not in said.outputs:
                     arrays[place] = None
         return arrays
@@ -270,12 +242,12 @@ class Call:
         job, again, terms = self.run.job, tuple(self._again), self.terms
         if parameters is None and all(_joins(c, rows, terms.batched) for c in columns):
             whole: Any = columns
-            packed = pack(list(zip(terms.kinds, whole, strict=True)), window)
+            packed = pack([(o.kind, c) for o, c in zip(terms.outputs, whole, strict=True)], window)
             stacked = self.run.stacked and not terms.batched
             if stacked:
                 packed = [_stacked(p, len(rows), c) for p, c in zip(packed, columns, strict=True)]
             return Done(job, packed, errors, stacked=stacked, reschedule=again)
-        each = [pack_each(terms.kinds, arrays) for arrays in zip(*columns, strict=True)]
+        each = [pack_each(terms, arrays) for arrays in zip(*columns, strict=True)]
         return Done(job, [], errors, each, parameters=parameters, reschedule=again)
 
 
@@ -336,7 +308,7 @@ class StreamedCall(Call):
         outcome = self._outcome(index, response)
         if isinstance(outcome, InferdError):
             return Part(self.run.job, [], None, outcome, final, index), 1
-        packed = pack_each(self.terms.kinds, outcome)
+        packed = pack_each(self.terms, outcome)
         cost = cost_of([array for array in outcome if array is not None])
         return Part(self.run.job, packed, response.said, None, final, index), cost
 
@@ -345,27 +317,11 @@ def _nothing(call: Call) -> None:
     """The end of a stream goes out by its Flow."""
 
 
-def cast(tensor: Tensor, kind: DataType) -> Array:
-    """The elements of an output in the datatype that the configuration says; raises TypeError where
-    that would be another value."""
-    array = tensor.array
-    if kind is BYTES or tensor.kind is BYTES or tensor.kind.dtype == kind.dtype:
-        fits = False
-    else:
-        fits = np.can_cast(array.dtype, kind.dtype, "same_kind")
-    if not fits:
-        raise TypeError(
-            f"output '{tensor.name()}' is {tensor.kind.config_name}, but its configuration says "
-            f"{kind.config_name}"
-        )
-    return array.astype(kind.dtype)
-
-
-def pack_each(kinds: list[DataType], arrays: Sequence[Array | None]) -> list[Packed | None]:
+def pack_each(terms: Terms, arrays: Sequence[Array | None]) -> list[Packed | None]:
     """One request's outputs, with their message."""
     return [
-        None if array is None else pack_inline(kind, array)
-        for kind, array in zip(kinds, arrays, strict=True)
+        None if array is None else pack_inline(made.kind, array)
+        for made, array in zip(terms.outputs, arrays, strict=True)
     ]
 
 

@@ -34,6 +34,8 @@ class TritonJobs:
         self._desk = Desk(runtime, memory, copies=runtime.streams)
         self._tell = tell
         self._waiting: SimpleQueue[Run | Call | None] = SimpleQueue()
+        self._held: list[Run | None] = []
+        """What came out of it, and is next."""
         self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
         self._flows: dict[int, Flow] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,12 +68,11 @@ class TritonJobs:
         """See Jobs."""
         if self._runtime.may_be_unready:
             threading.Thread(target=self._watch, name="inferd-ready", daemon=True).start()
-        while (job := self._waiting.get()) is not None:
+        while (job := self._held.pop() if self._held else self._waiting.get()) is not None:
             if isinstance(job, Call):
                 job.fail(BackendError(DROPPED))
             elif self._runtime.streams:
-                if not self._stream(self._together(job)):
-                    break
+                self._stream(self._together(job))
             else:
                 done = self._ran(job)
                 if done is not None:
@@ -144,10 +145,9 @@ class TritonJobs:
 
     # -- any number of answers ---------------------------------------------------------------------
 
-    def _together(self, first: Run) -> list[Run | None]:
-        """The job, and those behind it that may share its `execute`; None is the order to stop."""
-        runs: list[Run | None] = [first]
-        rows = sum(first.rows)
+    def _together(self, first: Run) -> list[Run]:
+        """The job, and those behind it that may share its `execute`."""
+        runs, rows = [first], sum(first.rows)
         while rows < self._runtime.together:
             try:
                 job = self._waiting.get_nowait()
@@ -156,21 +156,21 @@ class TritonJobs:
             if isinstance(job, Call):
                 job.fail(BackendError(DROPPED))
                 continue
+            if job is None or not self._runtime.fits(runs, job):
+                self._held.append(job)
+                break
             runs.append(job)
-            rows += sum(job.rows) if job is not None else self._runtime.together
+            rows += sum(job.rows)
         return runs
 
-    def _stream(self, runs: list[Run | None]) -> bool:
-        """Run jobs; False when told to stop."""
+    def _stream(self, runs: list[Run]) -> None:
+        """Run jobs in one `execute`."""
         calls: list[Call] = []
         for run in runs:
-            if run is not None:
-                self._entered(run)
-                inputs = self._desk.opened(run).inputs
-                flow = self._flows[run.job]
-                calls.append(
-                    StreamedCall(self._runtime.terms, run, inputs, self._waiting.put, flow)
-                )
+            self._entered(run)
+            inputs = self._desk.opened(run).inputs
+            flow = self._flows[run.job]
+            calls.append(StreamedCall(self._runtime.terms, run, inputs, self._waiting.put, flow))
         requests = [request for call in calls for request in call.requests()]
         try:
             answers = self._runtime.execute(requests)
@@ -181,7 +181,6 @@ class TritonJobs:
                 self._streamed(calls, requests, answers)
         except BaseException as error:
             self._fail(calls, error)
-        return None not in runs
 
     async def _awaited(
         self, calls: list[Call], requests: list[InferenceRequest],

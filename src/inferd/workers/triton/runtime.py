@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from inferd.config.model import ModelConfig, ModelInput, ModelOutput
-from inferd.config.sequence_tensors import is_iterative, with_own_tensors
+from inferd.config.sequence_tensors import with_own_tensors
+from inferd.config.tensors import check_tensors
 from inferd.errors import BackendError, ConfigError, InferdError, Unsupported
 from inferd.types.datatype import CONFIG_DATATYPES, DATATYPES
 from inferd.types.signature import Signature, tensor_signature
@@ -22,7 +23,7 @@ from inferd.types.tensor import TensorSpec
 from inferd.workers.asking import Asking
 from inferd.workers.messages import Loaded, Run, Start, TensorLine, WorkerTerms
 from inferd.workers.runtime import TRITON_CLASS, Job, Result
-from inferd.workers.triton.call import Call, StreamedCall, Terms
+from inferd.workers.triton.call import Call, StreamedCall
 from inferd.workers.triton.error import to_inferd
 from inferd.workers.triton.flow import Flow
 from inferd.workers.triton.model_config import ModelConfig as Completing
@@ -30,6 +31,7 @@ from inferd.workers.triton.model_config import completed, triton_config
 from inferd.workers.triton.module import install
 from inferd.workers.triton.request import InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
+from inferd.workers.triton.terms import terms_of
 from inferd.workers.triton.towards import Towards
 
 MOST_STREAMS: Final = 512
@@ -54,14 +56,7 @@ class TritonRuntime:
         said = triton_config(config, start.model, file.name)
         if hasattr(model_class, "auto_complete_config"):
             config, said = self._completed(model_class, config, said)
-        for field in ("batch_input", "batch_output"):
-            if getattr(config, field):
-                raise ConfigError("is not for a TritonPythonModel: it sees requests", field=field)
-        shaped = [entry.reshape for entry in config.input] + [o.reshape for o in config.output]
-        if any(reshape is not None for reshape in shaped):
-            raise ConfigError(
-                "is not done for a TritonPythonModel: write its own shape as dims", field="reshape"
-            )
+        check_tensors(config)
         for field in ("input", "output"):
             if not getattr(config, field):
                 raise ConfigError(
@@ -73,14 +68,10 @@ class TritonRuntime:
         self.streams = config.model_transaction_policy.decoupled
         batch = config.max_batch_size or 0
         self.together = batch if "dynamic_batching" in said and batch else 1
-        self.terms = Terms(
-            start.model, start.version,
-            [(entry.name, CONFIG_DATATYPES[entry.data_type]) for entry in config.input],
-            {entry.name: index for index, entry in enumerate(config.output)},
-            [CONFIG_DATATYPES[entry.data_type] for entry in config.output],
-            batch > 0,
-            is_iterative(config),
-        )  # fmt: skip
+        self._ragged = frozenset(
+            place for place, entry in enumerate(config.input) if batch and entry.allow_ragged_batch
+        )
+        self.terms = terms_of(start.model, start.version, config)
         group = said["instance_group"][0]  # the one that this instance is of
         self._instance = f"{group['name']}_{start.number}"
         self._model = model_class()
@@ -121,9 +112,15 @@ class TritonRuntime:
         inputs = tuple(_line(entry, batch > 0) for entry in config.input)
         outputs = tuple(_line(entry, batch > 0) for entry in config.output)
         terms = WorkerTerms(concurrency=MOST_STREAMS if self.streams else 1, requests=True)
+        notes = tuple(
+            f"{field} is not made: a {TRITON_CLASS} sees requests, in Triton as well"
+            for field in ("batch_input", "batch_output")
+            if getattr(config, field)
+        )
         return Loaded(
-            "python", "python", batch, inputs, outputs, (), False, terms,
+            "python", "python", batch, inputs, outputs, notes, False, terms,
             _streaming(inputs, outputs, batch) if self.streams else None,
+            ragged=self._ragged,
         )  # fmt: skip
 
     def says_ready(self) -> bool:
@@ -144,6 +141,19 @@ class TritonRuntime:
     def execute(self, requests: list[InferenceRequest]) -> Any:
         """Whatever the model's own returns, perhaps a coroutine."""
         return self._model.execute(requests)
+
+    def fits(self, runs: list[Run], run: Run) -> bool:
+        """Whether a job may share an `execute` with others: there is room, and its inputs have the
+        shapes of theirs, apart from ragged ones, which may differ."""
+        rows = sum(sum(one.rows) for one in (*runs, run))
+        return rows <= self.together and self._shapes(run) == self._shapes(runs[0])
+
+    def _shapes(self, run: Run) -> list[object]:
+        return [
+            packed and packed.shape[1:]
+            for place, packed in enumerate(run.inputs)
+            if place not in self._ragged
+        ]
 
     def failure(self, error: BaseException) -> InferdError:
         """What requests are told of what was raised, without the arrays that a traceback holds."""
