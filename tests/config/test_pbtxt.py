@@ -103,6 +103,15 @@ def test_a_warm_up_without_a_batch_size_has_no_batch() -> None:
     assert read(text).model_warmup[0].batch_size == 0
 
 
+def test_how_a_batch_input_is_made_may_be_left_to_its_default() -> None:
+    """The first value of an enum is nothing to Protocol Buffers, also where it is written."""
+    for kind in ("", "kind: BATCH_ELEMENT_COUNT "):
+        text = f'{kind}target_name: "n" data_type: TYPE_INT32 source_input: "x"'
+        inputs = 'input { name: "x" data_type: TYPE_FP32 dims: -1 allow_ragged_batch: true }'
+        config = read(f"max_batch_size: 4 {inputs} batch_input {{ {text} }}")
+        assert config.batch_input[0].kind == "BATCH_ELEMENT_COUNT"
+
+
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_bytes(b'\xef\xbb\xbfname: "m"')

@@ -97,14 +97,14 @@ def check_batching(batching: ModelDynamicBatching, *, file: str = "") -> None:
 class BatchInput(Message, frozen=True):
     """Inputs of the model, `target_name`, that are made of the shapes of a batch's requests."""
 
+    target_name: tuple[Name, ...]
+    data_type: TypeName
+    source_input: tuple[Name, ...]
     kind: Literal[
         "BATCH_ELEMENT_COUNT", "BATCH_ACCUMULATED_ELEMENT_COUNT",
         "BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO", "BATCH_MAX_ELEMENT_COUNT_AS_SHAPE",
         "BATCH_ITEM_SHAPE", "BATCH_ITEM_SHAPE_FLATTEN",
-    ]  # fmt: skip
-    target_name: tuple[Name, ...]
-    data_type: TypeName
-    source_input: tuple[Name, ...]
+    ] = "BATCH_ELEMENT_COUNT"  # fmt: skip
 
 
 class BatchOutput(Message, frozen=True):
