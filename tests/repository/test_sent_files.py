@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -6,7 +8,7 @@ import pytest
 
 from inferd.config.model import ModelConfig
 from inferd.errors import ConfigError, InvalidRequest
-from inferd.repository.sent_files import MOST_DEPTH, MOST_FILES, SentFiles
+from inferd.repository.sent_files import MOST_DEPTH, MOST_FILES, SentFiles, remove_forsaken
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +88,31 @@ def test_code_from_the_network_needs_trust(path: str, content: bytes, backend: s
     with pytest.raises(InvalidRequest, match="code from the network runs only where"):
         files.source("m", config, False)
     assert files.source("m", config, True).versions
+
+
+LEAVES = """
+import os, sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from inferd.repository.sent_files import SentFiles
+SentFiles({"1/model.onnx": b"left behind"})
+os._exit(0)
+"""
+
+
+def test_what_a_process_has_left_behind_is_removed_by_another(folders: Path) -> None:
+    mine = sent({"1/model.onnx": b""})
+    subprocess.run([sys.executable, "-c", LEAVES, folders], check=True)
+    others = [folders / "inferd-model-x", folders / "inferd-model-a-file.held"]
+    others[0].mkdir()
+    others[1].touch()
+    link = folders / "inferd-model-link.held"
+    link.symlink_to(others[0])
+    before = {*folders.iterdir()}
+    remove_forsaken()
+    assert {*folders.iterdir()} == {mine.folder, *others, link}
+    assert len(before) == 5
+    assert (mine.folder / "1/model.onnx").exists()
+    mine.remove()
 
 
 def test_a_configuration_of_another_model_or_without_a_file_is_refused() -> None:

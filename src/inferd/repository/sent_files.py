@@ -4,10 +4,14 @@ What a request may not do stands here: leave its folder, or bring code. It refus
 request came, and to load the model.
 """
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from inferd.config.model import ModelConfig
 from inferd.errors import InvalidRequest
@@ -15,6 +19,11 @@ from inferd.repository.model_config import check_name
 from inferd.repository.model_folder import described_source
 from inferd.repository.signs import content
 from inferd.repository.source import ModelSource
+
+_PREFIX: Final = "inferd-model-"
+_HELD: Final = ".held"
+"""How the names of folders begin, and end once they are locked, which they are for as long as their
+process is there: by that it is seen, from any container, that one has been left behind."""
 
 MOST_FILES = 1000
 MOST_DEPTH = 16
@@ -36,8 +45,12 @@ class SentFiles:
         if len(files) > MOST_FILES:
             raise InvalidRequest(f"a model may have {MOST_FILES} files, not {len(files)}")
         paths = {_checked(path): data for path, data in files.items()}
-        self.folder = Path(tempfile.mkdtemp(prefix="inferd-model-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock: int | None = None
         self._holders = 0
+        with suppress(OSError):  # a file system may have no locks
+            self._lock = _locked(self.folder)
+            self.folder = self.folder.rename(f"{self.folder}{_HELD}")
         try:
             for path, data in paths.items():
                 file = self.folder / path
@@ -60,6 +73,9 @@ class SentFiles:
     def remove(self) -> None:
         """Blocks."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def source(self, name: str, config: ModelConfig, trust: bool) -> ModelSource:
         """The model that they are; blocks. Raises ConfigError, or InvalidRequest for code where
@@ -74,6 +90,29 @@ class SentFiles:
                 "the network runs only where the server was started with --trust"
             )
         return source
+
+
+def remove_forsaken() -> None:
+    """Remove the folders of this user whose processes have ended without; blocks."""
+    with suppress(OSError):
+        for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_HELD}"):
+            with suppress(OSError):  # it is gone, or somebody else's, or held
+                if folder.lstat().st_uid == os.getuid():
+                    lock = _locked(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A folder's file descriptor, with a lock that goes with it; raises OSError where another has
+    one."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _checked(path: str) -> PurePosixPath:

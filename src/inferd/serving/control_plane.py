@@ -139,6 +139,7 @@ class ControlPlane:
 
         Raises ConfigError when a path holds no models at all.
         """
+        await self._manager.sent.remove_forsaken()
         sources = await self._manager.scan()
         self._known = set(sources)
         if self._mode == "explicit":

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from inferd.repository.sent_files import SentFiles
+from inferd.repository.sent_files import SentFiles, remove_forsaken
 
 OffLoop = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -34,6 +34,10 @@ class SentModels:
         if sent is not None and sent.let_go():
             self._kept.discard(sent)
             await self._off_loop(sent.remove)
+
+    async def remove_forsaken(self) -> None:
+        """What servers have left behind that were killed goes."""
+        await self._off_loop(remove_forsaken)
 
     def remove(self) -> None:
         """None of them outlives the server; blocks."""
