@@ -30,6 +30,7 @@ from inferd.workers.memory import SLOTS, Window, pack_inline
 from inferd.workers.messages import (
     Answer,
     Ask,
+    Cancel,
     Command,
     Done,
     Event,
@@ -208,6 +209,23 @@ async def test_what_waits_to_run_by_itself_for_nobody_is_not_run() -> None:
     worker.hear(Done(worker.runs()[0], [], {0: BackendError("no")}))
     assert len(fake.results) == 2
     assert len(worker.runs()) == 1
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_a_model_that_looks_at_requests_is_told_which_of_a_batch_nobody_waits_for() -> None:
+    fake = await FakePool().open()
+    (worker,) = fake.made
+    for requests in (False, True):
+        fake.pool.requests = requests
+        first, riders, third = queued(), queued(rows=2), queued()
+        riders.riders = 2
+        fake.pool.run(Batch([first, riders, third], 4), lambda batch, result: None)
+        fake.pool.cancelled(third)
+        job = worker.runs()[-1]
+        cancels = [command for command in worker.told if isinstance(command, Cancel)]
+        assert cancels == ([Cancel(job, 3)] if requests else [])
+        worker.hear(Refused(job, BackendError("over")))
     await fake.pool.aclose()
 
 

@@ -253,8 +253,8 @@ class WorkerPool:
         self._give(seat, batch, done)
 
     def cancelled(self, item: QueuedRequest) -> None:
-        """Nobody waits for a request that runs: one that has a job of its own can be stopped, one
-        that was to be run by itself is not."""
+        """Nobody waits for a request that runs: one that has a job of its own can be stopped, a
+        model that looks at requests can ask, and one that was to be run by itself is not."""
         for place in self._secluded:
             if place[0].items == [item]:
                 self._secluded.remove(place)
@@ -263,8 +263,13 @@ class WorkerPool:
                 return
         for seat in self._seats:
             for job in seat.jobs.values():
-                if job.batch.items == [item]:
+                items = job.batch.items
+                if items == [item]:
                     seat.send(Cancel(job.number))
+                    return
+                if self.requests and item in items:
+                    before = items[: items.index(item)]
+                    seat.send(Cancel(job.number, len(rows_of(before))))
                     return
 
     def took(self, item: QueuedRequest, parts: int) -> None:

@@ -175,8 +175,8 @@ class Link:
             match command:
                 case Run():
                     self._jobs.add(command)
-                case Cancel(job):
-                    self._jobs.cancel(job)
+                case Cancel(job, request):
+                    self._jobs.cancel(job, request)
                 case Took(job, parts):
                     self._jobs.took(job, parts)
                 case Close():

@@ -42,8 +42,8 @@ class Jobs(Protocol):
     def add(self, run: Run) -> None:
         """Take a job in."""
 
-    def cancel(self, job: int) -> None:
-        """Nobody waits for a job any more."""
+    def cancel(self, job: int, request: int | None = None) -> None:
+        """Nobody waits any more for a job, or for one request of one that looks at requests."""
 
     def took(self, job: int, parts: int) -> None:
         """The server has taken parts of a stream."""
@@ -71,7 +71,7 @@ class SyncJobs:
             self._streams[run.job] = _Stream()
         self._waiting.put(run)
 
-    def cancel(self, job: int) -> None:
+    def cancel(self, job: int, request: int | None = None) -> None:
         """See Jobs; what is not a stream runs on, for nobody."""
         stream = self._streams.get(job)
         if stream is not None:
@@ -82,7 +82,7 @@ class SyncJobs:
         """See Jobs."""
         stream = self._streams.get(job)
         if stream is not None:
-            for _ in range(parts):
+            for _ in range(min(parts, len(stream.costs))):
                 stream.credit.release(stream.costs.popleft())
 
     def stop(self) -> None:
@@ -146,7 +146,7 @@ class AsyncJobs:
         """See Jobs."""
         self._loop.call_soon_threadsafe(self._start, run)
 
-    def cancel(self, job: int) -> None:
+    def cancel(self, job: int, request: int | None = None) -> None:
         """See Jobs."""
         self._loop.call_soon_threadsafe(self._cancel, job)
 
@@ -175,7 +175,7 @@ class AsyncJobs:
     def _credit(self, job: int, parts: int) -> None:
         if job in self._credits:
             credit, costs = self._credits[job]
-            for _ in range(parts):
+            for _ in range(min(parts, len(costs))):
                 for _ in range(costs.popleft()):
                     credit.release()
 

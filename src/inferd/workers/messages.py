@@ -89,9 +89,11 @@ class Run(_Message, frozen=True):
 
 
 class Cancel(_Message, frozen=True):
-    """Nobody waits for a job any more; harmless after its end."""
+    """Nobody waits any more for a job, or for the request at one place of it; harmless after its
+    end."""
 
     job: int
+    request: int | None = None
 
 
 class Took(_Message, frozen=True):

@@ -174,6 +174,29 @@ def test_only_an_iterative_sequence_comes_again(window: Window) -> None:
     assert unpack(done.outputs[0], window, True).tolist() == [[4, 4]]
 
 
+def test_a_request_that_comes_again_takes_no_more_answers() -> None:
+    iterative = Terms("m", 1, [Given("x", FP32)], [Y, Z], {"y": 0, "z": 1}, True, True)
+    job = Job([1, 1], iterative)
+    job.call.repeat(0)
+    with pytest.raises(TritonModelException, match="cannot send more than one"):
+        job.call.sender(0).send(response(1, 1))
+    job.call.fail_one(0, BackendError("raised"))
+    assert job.ends == []
+    job.call.answer(1, response(1, 1))
+    assert job.ends == [job.call]
+
+
+def test_each_request_sees_whether_somebody_waits_for_it() -> None:
+    job = Job([1, 1, 1])
+    requests = job.call.requests()
+    job.call.leave(1)
+    assert [request.is_cancelled() for request in requests] == [False, True, False]
+    assert job.call.sender(1).is_cancelled()
+    job.call.leave()
+    assert all(request.is_cancelled() for request in requests)
+    job.call.fail(BackendError("over"))
+
+
 def test_parameters_go_by_place_among_those_that_did_not_fail(window: Window) -> None:
     job = Job([1, 1])
     job.call.answer(0, InferenceResponse(error="no"))

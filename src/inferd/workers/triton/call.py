@@ -23,6 +23,9 @@ from inferd.workers.triton.terms import Terms
 
 Outputs = list[Array | None]
 
+AGAIN: Final[Outputs] = []
+"""What comes of a request that is to come once more."""
+
 DROPPED: Final = (
     "the model let go of a request without an answer: it returned None for it and did not send "
     "TRITONSERVER_RESPONSE_COMPLETE_FINAL"
@@ -34,8 +37,8 @@ class Call:
     has let go of all that could bring it about."""
 
     __slots__ = (
-        "__weakref__", "_abandoned", "_again", "_columns", "_inputs", "_left", "_lock", "_outcomes",
-        "_over", "_parameters", "left_alone", "run", "terms",
+        "__weakref__", "_abandoned", "_columns", "_inputs", "_left", "_lock", "_outcomes",
+        "_over", "_parameters", "_unwanted", "run", "terms",
     )  # fmt: skip
 
     def __init__(
@@ -44,14 +47,13 @@ class Call:
     ) -> None:  # fmt: skip
         self.terms = terms
         self.run = run
-        self.left_alone = False
         self._inputs = JobInputs(terms, run, arrays)
         self._columns: list[list[Array]] | None = None
         self._over = over
         self._abandoned = abandoned
         self._left = len(run.rows)
         self._outcomes: list[Outputs | InferdError | None] = [None] * self._left
-        self._again: list[int] = []
+        self._unwanted: set[int] = set()
         self._parameters: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
@@ -59,10 +61,13 @@ class Call:
         if self._left:
             self._abandoned(self)
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for any of it."""
-        return self.left_alone
+    def leave(self, index: int | None = None) -> None:
+        """Nobody waits for a request any more, or for any."""
+        self._unwanted.update(range(len(self.run.rows)) if index is None else (index,))
+
+    def is_left(self, index: int) -> bool:
+        """Whether nobody waits for a request any more."""
+        return index in self._unwanted
 
     # -- what a request asks -----------------------------------------------------------------------
 
@@ -169,14 +174,18 @@ class Call:
                 "sequence_batching { iterative_sequence: true }"
             ))  # fmt: skip
             return
-        self._again.append(index)
-        self._settle(index, None)
+        self._settle(index, AGAIN)
 
     def is_open(self, index: int) -> bool:
         """Whether a request has no answer."""
-        return self._outcomes[index] is None and index not in self._again
+        return self._outcomes[index] is None
 
-    def _settle(self, index: int, outcome: Outputs | InferdError | None) -> None:
+    @property
+    def _again(self) -> tuple[int, ...]:
+        """The requests that are to come again."""
+        return tuple(index for index, outcome in enumerate(self._outcomes) if outcome is AGAIN)
+
+    def _settle(self, index: int, outcome: Outputs | InferdError) -> None:
         with self._lock:
             if self._outcomes[index] is not None:
                 return
@@ -220,7 +229,7 @@ class Call:
         for index, outcome in enumerate(self._outcomes):
             if isinstance(outcome, InferdError):
                 errors[index] = outcome
-            elif outcome is not None:
+            elif outcome is not None and outcome is not AGAIN:
                 whole.append(outcome)
                 places.append(index)
         parameters = None
@@ -229,7 +238,7 @@ class Call:
                 n: self._parameters[p] for n, p in enumerate(places) if p in self._parameters
             }
         if not whole:
-            return Done(self.run.job, [], errors, [], reschedule=tuple(self._again))
+            return Done(self.run.job, [], errors, [], reschedule=self._again)
         rows = [self.run.rows[place] for place in places]
         columns = list(zip(*whole, strict=True))
         return self._joined(window, columns, rows, errors, parameters)
@@ -239,7 +248,7 @@ class Call:
         errors: dict[int, InferdError], parameters: dict[int, dict[str, Any]] | None,
     ) -> Done:  # fmt: skip
         """The end, with outputs in one array each where they fit."""
-        job, again, terms = self.run.job, tuple(self._again), self.terms
+        job, again, terms = self.run.job, self._again, self.terms
         if parameters is None and all(_joins(c, rows, terms.batched) for c in columns):
             whole: Any = columns
             packed = pack([(o.kind, c) for o, c in zip(terms.outputs, whole, strict=True)], window)
@@ -264,10 +273,9 @@ class StreamedCall(Call):
         self._closed = [False] * len(run.rows)
         self._flow = flow
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for any of it."""
-        return self._flow.cancelled
+    def is_left(self, index: int) -> bool:
+        """Whether nobody waits for a request's stream any more."""
+        return self._flow.cancelled or super().is_left(index)
 
     def send(self, index: int, response: InferenceResponse | None, final: bool) -> None:
         """One answer, or the end; raises TritonModelException behind it."""
@@ -293,16 +301,16 @@ class StreamedCall(Call):
             self._closed[index] = True
             self._settle(index, error)
 
-    def _settle(self, index: int, outcome: Outputs | InferdError | None) -> None:
+    def _settle(self, index: int, outcome: Outputs | InferdError) -> None:
         with self._lock:
             if self._outcomes[index] is not None:
                 return
-            self._outcomes[index] = outcome if outcome is not None else []
+            self._outcomes[index] = outcome
             self._left -= 1
             if self._left:
                 return
             errors = {i: o for i, o in enumerate(self._outcomes) if isinstance(o, InferdError)}
-            self._flow.end(Done(self.run.job, [], errors, reschedule=tuple(self._again)))
+            self._flow.end(Done(self.run.job, [], errors, reschedule=self._again))
 
     def _part(self, index: int, response: InferenceResponse, final: bool) -> tuple[Part, int]:
         outcome = self._outcome(index, response)

@@ -46,13 +46,13 @@ class TritonJobs:
             self._flows[run.job] = Flow(lambda message: self._flowed(run, message))
         self._waiting.put(run)
 
-    def cancel(self, job: int) -> None:
+    def cancel(self, job: int, request: int | None = None) -> None:
         """See Jobs; it is for the model to ask."""
         flow, call = self._flows.get(job), self._calls.get(job)
-        if flow is not None:
+        if flow is not None and request is None:
             flow.cancel()
         elif call is not None:
-            call.left_alone = True
+            call.leave(request)
 
     def took(self, job: int, parts: int) -> None:
         """See Jobs."""
@@ -170,7 +170,9 @@ class TritonJobs:
             self._entered(run)
             inputs = self._desk.opened(run).inputs
             flow = self._flows[run.job]
-            calls.append(StreamedCall(self._runtime.terms, run, inputs, self._waiting.put, flow))
+            call = StreamedCall(self._runtime.terms, run, inputs, self._waiting.put, flow)
+            self._calls[run.job] = call
+            calls.append(call)
         requests = [request for call in calls for request in call.requests()]
         try:
             answers = self._runtime.execute(requests)

@@ -165,7 +165,7 @@ class InferenceRequest:
 
     def is_cancelled(self) -> bool:
         """Whether nobody waits for an answer any more."""
-        return self._call is not None and self._call.cancelled
+        return self._call is not None and self._call.is_left(self._index)
 
     def get_response_sender(self) -> "InferenceResponseSender":
         """What answers it, from any thread and at any time."""

@@ -35,4 +35,4 @@ class InferenceResponseSender:
 
     def is_cancelled(self) -> bool:
         """Whether nobody waits for an answer any more."""
-        return self._call.cancelled
+        return self._call.is_left(self._index)
