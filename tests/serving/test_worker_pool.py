@@ -36,12 +36,15 @@ from inferd.workers.messages import (
     Event,
     Forget,
     Loaded,
+    Manage,
     Meter,
     Metered,
+    Part,
     Particulars,
     Refused,
     Run,
     TensorLine,
+    Took,
     WorkerTerms,
 )
 from inferd.workers.process import Worker
@@ -369,4 +372,40 @@ async def test_a_job_that_the_worker_refuses_or_that_cannot_be_told_gives_its_pl
     assert [result.error for result in fake.results] == [error, error]
     assert not fake.pool.seats[0].jobs
     assert fake.pool.available()
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_parts_for_nobody_do_not_hold_up_the_others_of_their_job() -> None:
+    fake = await FakePool().open()
+    (worker,) = fake.made
+    gone, there = queued(), queued()
+    gone.stage = Stage.DONE
+    batch, heard = Batch([gone, there], 2), list[int]()
+    batch.on_part = lambda part: heard.append(part.place)
+    fake.pool.run(batch, lambda batch, result: None)
+    (job,) = worker.runs()
+    for request in (0, 1):
+        worker.hear(Part(job, [], request=request))
+    assert heard == [0, 1]
+    assert [told for told in worker.told if isinstance(told, Took)] == [Took(job, 1)]
+    worker.hear(Done(job, [], {}))
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_a_wish_that_fails_in_any_way_is_answered() -> None:
+    class Broken:
+        async def load(self, *_: object) -> None:
+            raise OSError("no space left")
+
+        unload = load
+
+    asks = Asks(lambda *_: served(fake))
+    asks.control = Broken()
+    fake = await FakePool(partial(asks.heard, "m")).open()
+    fake.made[0].hear(Manage(7, "load", "other"))
+    await turns(3)
+    (answer,) = [told for told in fake.made[0].told if isinstance(told, Answer)]
+    assert (answer.ask, "no space left" in str(answer.error)) == (7, True)
     await fake.pool.aclose()

@@ -10,6 +10,7 @@ waits in a queue for longer than CIRCLE_WAIT_S is given up; and MOST_DEEP bounds
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import msgspec
 from inferd.batching.queue import QUEUED, QueuedRequest
 from inferd.batching.rate_limiter import Limits
 from inferd.errors import (
+    BackendError,
     InferdError,
     InvalidRequest,
     ModelNotFound,
@@ -39,6 +41,8 @@ from inferd.types.tensor import Tensor
 from inferd.workers import messages
 from inferd.workers.memory import pack_inline, unpack
 from inferd.workers.messages import Answer, Ask, Forget, Manage, Metered, Packed, Question
+
+_log = logging.getLogger("inferd.models")
 
 MOST_DEEP = 32
 """How many models may have asked one another for a request."""
@@ -180,11 +184,15 @@ class Asks:
     # -- models ------------------------------------------------------------------------------------
 
     async def _manage(self, seat: Seat, event: Manage) -> None:
-        value, error = 1.0, None
+        value: float = 1.0
+        error: InferdError | None = None
         try:
             await self._managed(event)
         except InferdError as raised:
             value, error = 0.0, raised if event.action != "ready" else None
+        except Exception as raised:  # who asks waits for an answer, whatever it is
+            _log.exception("a model's wish failed", extra={"wish": event.action})
+            value, error = 0.0, BackendError(f"{type(raised).__name__}: {raised}")
         seat.send(Answer(event.ask, {}, error, value=value))
 
     async def _managed(self, event: Manage) -> None:

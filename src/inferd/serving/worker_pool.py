@@ -16,7 +16,7 @@ from typing import Any
 from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
-from inferd.batching.queue import QueuedRequest
+from inferd.batching.queue import DONE, QueuedRequest
 from inferd.config.model import ModelConfig
 from inferd.errors import (
     BackendError,
@@ -359,10 +359,13 @@ class WorkerPool:
                 job = seat.jobs.get(number)
                 if job is not None:
                     self._end(seat, job, BatchResult(None, error, 0, 0))
-            case Part():
-                job = seat.jobs.get(event.job)
+            case Part(number):
+                job = seat.jobs.get(number)
                 if job is not None and job.batch.on_part is not None:
                     job.batch.on_part(_part(event))
+                    if job.batch.items[event.request].stage is DONE:
+                        # Nobody will say that it went on; others of the job wait behind it.
+                        seat.send(Took(number, 1))
             case Health(ready):
                 seat.says_ready = ready
             case _ if isinstance(event, Question):

@@ -7,14 +7,16 @@ import pytest
 
 from inferd.batching.layout import InputLayout, OutputLayout
 from inferd.errors import BackendError, ModelNotFound
+from inferd.processes.frames import frame
 from inferd.types.datatype import FP32, INT32
 from inferd.types.tensor import Array
 from inferd.workers.jobs import PARTS_AHEAD
 from inferd.workers.memory import Window, create_memory, unpack
-from inferd.workers.messages import Done, Part, Particulars, Run
+from inferd.workers.messages import Ask, Done, Part, Particulars, Run
 from inferd.workers.triton.call import Call, StreamedCall
 from inferd.workers.triton.error import TritonError, TritonModelException
 from inferd.workers.triton.flow import Flow
+from inferd.workers.triton.request import InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
 from inferd.workers.triton.tensor import Tensor
 from inferd.workers.triton.terms import Given, Made, Terms
@@ -205,6 +207,16 @@ def test_parameters_go_by_place_among_those_that_did_not_fail(window: Window) ->
     assert done.parameters == {0: {"a": True}}
     with pytest.raises(TritonModelException, match="bool/int/str"):
         response(1, parameters={"a": [1]})
+
+
+def test_scalars_of_numpy_cross_as_plain_values() -> None:
+    said = response(1, parameters={"a": np.float64(1.5), "b": np.str_("c")}).said or {}
+    assert [type(value) for value in said.values()] == [float, str]
+    request = InferenceRequest(
+        model_name="m", flags=np.int64(1), timeout=np.int32(4), correlation_id=True
+    )  # type: ignore[arg-type]
+    frame(Ask(1, "m", "predict", {}, "", False, particulars=request.said))
+    assert (request.flags(), request.timeout(), request.correlation_id()) == (1, 4, 1)
 
 
 # -- shapes ------------------------------------------------------------------------------------

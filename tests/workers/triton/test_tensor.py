@@ -80,3 +80,8 @@ def test_what_is_no_tensor(value: Any) -> None:
 def test_texts_have_no_dlpack() -> None:
     with pytest.raises(TritonModelException, match="TYPE_BYTES"):
         Tensor("a", np.array([b"x"], object)).to_dlpack()
+
+
+def test_what_has_another_byte_order_is_turned() -> None:
+    tensor = Tensor("x", np.array([1, 258], ">i4"))
+    assert tensor.as_numpy().tobytes() == np.array([1, 258], np.int32).tobytes()

@@ -7,6 +7,7 @@ than its views.
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from enum import IntEnum
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from inferd.workers.messages import Particulars
@@ -72,7 +73,7 @@ class InferenceRequest:
         trace: InferenceTrace | None = None, parameters: Mapping[str, Any] | str | None = None,
         priority: int = 0,
     ) -> None:  # fmt: skip
-        if isinstance(correlation_id, bool) or not isinstance(correlation_id, int | str):
+        if not isinstance(correlation_id, int | str):
             raise TritonModelException("Correlation ID must be integer or string")
         said = json.loads(parameters) if isinstance(parameters, str) else parameters
         self._inputs: list[Tensor] | None = [*inputs]
@@ -83,11 +84,12 @@ class InferenceRequest:
         self._index = 0
         self._release = RELEASE_ALL
         self._model = model_name
-        self._version = model_version
+        self._version = index(model_version)
         self._said = Particulars(
             request_id, tuple(requested_output_names) or None,
             checked_parameters(said) if said else None,
-            correlation_id, flags, priority, timeout,
+            int(correlation_id) if isinstance(correlation_id, bool) else correlation_id,
+            index(flags), index(priority), index(timeout),
         )  # fmt: skip
 
     @classmethod

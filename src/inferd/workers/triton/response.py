@@ -57,14 +57,18 @@ class InferenceResponse:
 
 
 def checked_parameters(parameters: Mapping[str, Any] | Parameters) -> dict[str, Any]:
-    """Parameters that can be sent; raises TritonModelException."""
+    """Parameters that can be sent, plain also where numpy's scalars look like it; raises
+    TritonModelException."""
+    plain: dict[str, Any] = {}
     for name, value in parameters.items():
         if not isinstance(name, str):
             raise TritonModelException(
                 f"Expect parameters keys to have type str, found type {type(name)}"
             )
-        if not isinstance(value, bool | int | float | str):
+        kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
+        if kind is None:
             raise TritonModelException(
                 f"Expect parameters values to have type bool/int/str, found type {type(value)}"
             )
-    return dict(parameters)
+        plain[name] = kind(value)
+    return plain

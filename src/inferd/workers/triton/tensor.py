@@ -23,6 +23,8 @@ class Tensor:
                 "other frameworks' tensors come by Tensor.from_dlpack"
             )
         kind = kind_of(numpy_array)
+        if not numpy_array.dtype.isnative:
+            numpy_array = numpy_array.astype(kind.dtype)
         self._name = name
         self._kind = kind
         self._array = texts(numpy_array) if kind is BYTES else numpy_array
