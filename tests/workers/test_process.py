@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -203,5 +205,23 @@ def test_threads_of_a_model_that_does_not_load_hold_nobody_up(tmp_path: Path) ->
     async def test() -> None:
         async with started(tmp_path, STUBBORN) as heard:
             assert "ValueError: no weights" in await heard.end()
+
+    asyncio.run(test())
+
+
+def test_a_process_that_cannot_be_started_leaves_no_files_open() -> None:
+    async def test() -> None:
+        start = Start("m", "python", "model.py", CONFIG, 1, False, "", logging.INFO)
+        free, most = os.dup(0), resource.getrlimit(resource.RLIMIT_NOFILE)
+        os.close(free)
+        before = os.listdir("/proc/self/fd")
+        for spare in range(1, 7):  # memory, two sockets, a pipe, and what starts the process
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, most[1]))
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    await Heard().worker.start(sys.executable, start, {})
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        assert os.listdir("/proc/self/fd") == before
 
     asyncio.run(test())

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, cast
 
@@ -60,34 +61,35 @@ class Worker(asyncio.Protocol):
         self.pid = 0
 
     async def start(self, python: str, start: Start, environment: Mapping[str, str]) -> None:
-        """Start the process; it says Loaded or Failed when it has. Raises OSError."""
+        """Start the process; it says Loaded or Failed when it has. Raises OSError, and then nothing
+        is left."""
         loop = asyncio.get_running_loop()
-        self._memory = create_memory()
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
         folder = str(Path(inferd.__file__).parent)
-        with theirs:
-            fds = [theirs.fileno(), self._memory]
-            arguments = [python, "-P", "-c", _BOOT, *map(str, fds), folder]
-            try:
-                self._process = start_process(
-                    arguments, fds, environment={**os.environ, **environment}, output=writing
-                )
-            except OSError:
-                ours.close()
-                os.close(reading)
-                os.close(self._memory)
-                raise
-            finally:
-                os.close(writing)
-        self.pid = self._process.pid
+        with ExitStack() as undo:
+            self._memory = create_memory()
+            undo.callback(os.close, self._memory)
+            ours, theirs = socket.socketpair()
+            undo.enter_context(ours)
+            with theirs:
+                reading, writing = os.pipe()
+                output = undo.enter_context(os.fdopen(reading, "rb", buffering=0))
+                fds = [theirs.fileno(), self._memory]
+                arguments = [python, "-P", "-c", _BOOT, *map(str, fds), folder]
+                try:
+                    self._process = start_process(
+                        arguments, fds, environment={**os.environ, **environment}, output=writing
+                    )
+                finally:
+                    os.close(writing)
+            undo.callback(self._process.wait)
+            undo.callback(self._process.kill)
+            self.pid = self._process.pid
+            # A process that the model has forked may hold the socket open behind the worker's end.
+            self._pidfd = os.pidfd_open(self.pid)
+            undo.pop_all()
         log = logging.getLogger(f"inferd.model.{self._name}")
-        await loop.connect_read_pipe(
-            lambda: OutputLines(log.info), os.fdopen(reading, "rb", buffering=0)
-        )
+        await loop.connect_read_pipe(lambda: OutputLines(log.info), output)
         await loop.create_unix_connection(lambda: self, sock=ours)
-        # A process that the model has forked may hold the socket open behind the worker's end.
-        self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._exited)
         self.send(start)
 
