@@ -71,6 +71,14 @@ class TritonPythonModel:
             request.get_response_sender().send(pb_utils.InferenceResponse([y]), flags=1)
 """
 
+BABBLES = """
+import os, sys
+
+class TritonPythonModel:
+    def execute(self, requests):
+        os.write(int(sys.argv[1]), bytes((0, 0, 0, 1, 0xc1)))
+"""
+
 STUBBORN = """
 import sys, threading
 
@@ -197,6 +205,16 @@ def test_streamed_requests_come_together_as_their_shapes_and_the_batch_allow(
             parts = {event.job: event.outputs[0] for event in told if isinstance(event, Part)}
             seen = [unpack(parts[job], None, False) for job in range(2, 6)]  # type: ignore[arg-type]
             assert [int(array.item()) for array in seen] == together
+
+    asyncio.run(test())
+
+
+def test_a_worker_that_says_what_cannot_be_read_is_ended(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(tmp_path, BABBLES) as heard:
+            assert isinstance(await heard.next(), Loaded)
+            heard.worker.send(run(1, {}))
+            assert "'m' said what cannot be read" in await heard.end()
 
     asyncio.run(test())
 

@@ -17,7 +17,7 @@ from typing import Final, cast
 
 import inferd
 from inferd.errors import BackendError, InferdError
-from inferd.processes.frames import Frames, frame
+from inferd.processes.frames import Frames, Unread, frame
 from inferd.processes.life import ending, reap, start_process
 from inferd.processes.log_lines import Logged, write_log
 from inferd.workers.memory import Window, create_memory
@@ -51,7 +51,7 @@ class Worker(asyncio.Protocol):
         self._name = name
         self._hear = hear
         self._told_ended = ended
-        self._frames: Frames[Event] = Frames(Event)
+        self._frames: Frames[Event] = Frames(Event, self._unread)
         self._transport: asyncio.Transport | None = None
         self._memory = self._pidfd = -1
         self._windows: dict[int, tuple[Window, Window]] = {}
@@ -152,6 +152,14 @@ class Worker(asyncio.Protocol):
                     self._failure = error
                 case _:
                     self._hear(event)
+
+    def _unread(self, unread: Unread) -> Event:
+        """A worker that says what is no event has been tampered with by its model."""
+        why = BackendError(
+            f"the worker of model '{self._name}' said what cannot be read: {unread.why}"
+        )
+        self.kill(why)
+        return Failed(why)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended, or hears no more and will."""
