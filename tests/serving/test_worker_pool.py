@@ -220,7 +220,7 @@ async def test_a_model_that_looks_at_requests_is_told_which_of_a_batch_nobody_wa
     fake = await FakePool().open()
     (worker,) = fake.made
     for requests in (False, True):
-        fake.pool.requests = requests
+        fake.pool._form.requests = requests
         first, riders, third = queued(), queued(rows=2), queued()
         riders.riders = 2
         fake.pool.run(Batch([first, riders, third], 4), lambda batch, result: None)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from inferd.batching.batch import Batch, StreamPart
+from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
 from inferd.batching.estimate import RunTimeEstimate
 from inferd.batching.queue import DONE, QueuedRequest
@@ -26,24 +26,21 @@ from inferd.errors import (
     RequestCancelled,
     RequestTimeout,
 )
-from inferd.serving.request_jobs import particulars_of, result_of, rows_of, stacked
+from inferd.serving.batch_form import BatchForm, part_of
+from inferd.serving.request_jobs import rows_of
 from inferd.serving.worker_seat import Job, Seat, StartWorker
-from inferd.types.datatype import DATATYPES, DataType
-from inferd.types.tensor import Array, LeftOut
+from inferd.types.tensor import Array
 from inferd.workers.culprits import Culprits
-from inferd.workers.memory import Window, pack, unpack
 from inferd.workers.messages import (
     Cancel,
     Done,
     Event,
     Health,
     Loaded,
-    Packed,
     Part,
     Parted,
     Question,
     Refused,
-    Run,
     Took,
     VisitEvent,
     WorkerTerms,
@@ -93,11 +90,8 @@ class WorkerPool:
         self.concurrency = 1
         self.timeout_s = 0.0
         self.memory_limit_bytes = 0
-        self.requests = False
-        """Whether the model looks at requests rather than at a batch."""
-        self._unbatched = False
-        self._ragged: frozenset[int] = frozenset()
-        self._kinds: dict[str, list[DataType]] = {}
+        self._form: BatchForm
+        """That of its batches: known when a worker has said what the model is."""
         self._streams: dict[QueuedRequest, tuple[Seat, Job]] = {}
         self.restarts = 0
         self._look: Callable[[], None] = lambda: None
@@ -110,18 +104,12 @@ class WorkerPool:
         seat = Seat(self._starts(), self._heard, self._lost)
         self._seats.append(seat)
         loaded = await seat.start()
-        self._unbatched = not loaded.max_batch_size
-        self._ragged = loaded.ragged
-        made = [made.made_as for made in loaded.layout.made] if loaded.layout else []
-        self._kinds["predict"] = [*[DATATYPES[line.datatype] for line in loaded.inputs], *made]
-        if loaded.explain is not None:
-            self._kinds["explain"] = [DATATYPES[a.datatype] for a in loaded.explain.inputs]
+        self._form = BatchForm(loaded)
         return loaded
 
     def set_terms(self, terms: WorkerTerms, config: ModelConfig) -> None:
         """How the model is to be run; its configuration goes before its code."""
         self.concurrency = terms.concurrency
-        self.requests = terms.requests
         said_s = config.timeout_secs
         self.timeout_s = said_s if said_s is not None else terms.timeout_s or 0.0
         self.memory_limit_bytes = (config.memory_limit_mb or terms.memory_limit_mb or 0) << 20
@@ -213,7 +201,7 @@ class WorkerPool:
         """See BatchRunner: with several workers free, each gets its share; and of requests that run
         one after the other, the first does not wait long for the last."""
         free = sum(seat.ready and not seat.jobs for seat in self._seats)
-        if self._unbatched and self.requests:
+        if self._form.unbatched and self._form.requests:
             each_ns = min(self._estimate.predict(count) / count for count in (1, 8, 64))
             most = int(BUNDLE_NS // max(each_ns, 1))
             return max(1, min(most, -(-waiting // max(free, 1))))
@@ -267,7 +255,7 @@ class WorkerPool:
                 if items == [item]:
                     seat.send(Cancel(job.number))
                     return
-                if self.requests and item in items:
+                if self._form.requests and item in items:
                     before = items[: items.index(item)]
                     seat.send(Cancel(job.number, len(rows_of(before))))
                     return
@@ -299,55 +287,24 @@ class WorkerPool:
 
     def _give(self, seat: Seat, batch: Batch, done: TellBatch) -> None:
         start_ns = _clock_ns()
-        items = batch.items
-        method = items[0].request.method
         number = next(self._numbers)
         job = seat.jobs[number] = Job(number, batch, done)
         try:
             slot = job.slot = seat.take_slot()
-            inputs, shapes = self._packed(seat, slot, method, batch)
+            run = self._form.run(number, slot, batch, seat.windows(slot)[0])
         except (MemoryError, OSError, OverflowError) as error:
             self._end(seat, job, BatchResult(None, BackendError(str(error)), 0, 0))
             return
-        rows = rows_of(items) if self.requests else [item.rows for item in items]
-        sessions = [item.request.session for item in items]
-        particulars = particulars_of(items) if self.requests else {}
         if batch.on_part is not None:
-            self._streams.update(dict.fromkeys(items, (seat, job)))
+            self._streams.update(dict.fromkeys(batch.items, (seat, job)))
         job.given_ns = _clock_ns()
         job.input_ns = job.given_ns - start_ns
         if self.timeout_s:
             job.timer = self._loop.call_later(self.timeout_s, self._overdue, seat, job)
-        stacked = self._unbatched and len(items) > 1
-        told = Run(number, slot, method, inputs, rows, sessions, stacked, particulars, shapes)
         try:
-            seat.send(told)
+            seat.send(run)
         except InvalidRequest as error:  # a parameter that does not cross
             self._end(seat, job, BatchResult(None, error, 0, 0))
-
-    def _packed(
-        self, seat: Seat, slot: int, method: str, batch: Batch
-    ) -> tuple[list[Packed | None], dict[int, list[tuple[int, ...]]]]:
-        """Inputs, and the shapes that requests have of those in which they differ, by place."""
-        columns = list(batch.columns())
-        shapes = {}
-        for place in self._ragged:
-            column = columns[place]
-            if len({array.shape[1:] for array in column}) > 1:
-                shapes[place] = [array.shape for array in column]
-                columns[place] = [array.ravel() for array in column]
-        given = [
-            (kind, column)
-            for kind, column in zip(self._kinds[method], columns, strict=True)
-            if not isinstance(column[0], LeftOut)
-        ]
-        packs = pack(given, seat.windows(slot)[0])
-        if self._unbatched and len(batch.items) > 1:
-            packs = [stacked(p, column) for p, (_, column) in zip(packs, given, strict=True)]
-        packed = iter(packs)
-        return [
-            None if isinstance(column[0], LeftOut) else next(packed) for column in columns
-        ], shapes
 
     def _heard(self, seat: Seat, event: Event) -> None:
         match event:
@@ -362,7 +319,7 @@ class WorkerPool:
             case Part(number):
                 job = seat.jobs.get(number)
                 if job is not None and job.batch.on_part is not None:
-                    job.batch.on_part(_part(event))
+                    job.batch.on_part(part_of(event))
                     if job.batch.items[event.request].stage is DONE:
                         # Nobody will say that it went on; others of the job wait behind it.
                         seat.send(Took(number, 1))
@@ -377,44 +334,30 @@ class WorkerPool:
 
     def _done(self, seat: Seat, job: Job, event: Done) -> None:
         inward, outward = seat.windows(job.slot)
-        error: InferdError | None = None
-        outputs: list[Array] | None = None
-        each: list[list[Array | None]] | None = None
-        if self.requests:
-            result = self._requests_result(event, job, outward)
-            outputs, each = [], []
-        elif len(event.errors) == len(job.batch.items):
-            error = event.errors[0]
-            if job.overdue:
-                error = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
-        elif event.each is not None:
-            each = [
-                [unpack(p, None, False) for p in packed if p is not None] for packed in event.each
-            ]
-        else:
-            outputs = [unpack(packed, outward, True) for packed in event.outputs]
+        result = self._form.result(event, job.batch.items, outward)
+        if job.overdue:
+            self._blame_time(result)
         if event.kept:
             seat.drop_slot(job)
         else:
             inward.trim()
         outward.trim()
         ran_ns = _clock_ns() - job.given_ns
-        if error is None:
+        if result.error is None:
             seat.restarts.answered()
             self._estimate.observe(job.batch.rows, ran_ns)
         if job.batch.secluded:
             self._acquit(job)
-        if not self.requests:
-            result = BatchResult(outputs, error, 0, 0, event.errors, each)
         result.input_ns, result.infer_ns = job.input_ns, ran_ns
         self._end(seat, job, result)
 
-    def _requests_result(self, event: Done, job: Job, outward: Window) -> BatchResult:
-        result = result_of(event, job.batch.items, outward)
-        if job.overdue and result.errors:
-            late = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
+    def _blame_time(self, result: BatchResult) -> None:
+        """What failed when its time was over did so for that."""
+        late = RequestTimeout(f"the model did not answer within {self.timeout_s:g} s")
+        if result.error is not None:
+            result.error = late
+        elif self._form.requests:
             result.errors = dict.fromkeys(result.errors, late)
-        return result
 
     def _end(self, seat: Seat, job: Job, result: BatchResult) -> None:
         self._free(seat, job)
@@ -470,8 +413,3 @@ class WorkerPool:
     def _acquit(self, job: Job) -> None:
         for item in job.batch.items:
             self.culprits.acquit(item.request.method, item.arrays)
-
-
-def _part(part: Part) -> StreamPart:
-    arrays = [None if packed is None else unpack(packed, None, False) for packed in part.outputs]
-    return StreamPart(arrays, part.parameters, part.error, part.final, part.request)

@@ -13,11 +13,12 @@ from inferd.types.tensor import Array
 from inferd.workers.jobs import PARTS_AHEAD
 from inferd.workers.memory import Window, create_memory, unpack
 from inferd.workers.messages import Ask, Done, Part, Particulars, Run
-from inferd.workers.triton.call import Call, StreamedCall
+from inferd.workers.triton.call import Call
 from inferd.workers.triton.error import TritonError, TritonModelException
 from inferd.workers.triton.flow import Flow
 from inferd.workers.triton.request import InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
+from inferd.workers.triton.streamed_call import StreamedCall
 from inferd.workers.triton.tensor import Tensor
 from inferd.workers.triton.terms import Given, Made, Terms
 

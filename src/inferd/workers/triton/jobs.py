@@ -15,11 +15,12 @@ from inferd.workers.desk import Desk
 from inferd.workers.jobs import failure_of, noted, tell_end
 from inferd.workers.messages import Done, Event, Health, Part, Run
 from inferd.workers.runtime import Runtime
-from inferd.workers.triton.call import DROPPED, Call, StreamedCall
+from inferd.workers.triton.call import DROPPED, Call
 from inferd.workers.triton.flow import Flow
 from inferd.workers.triton.request import InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
 from inferd.workers.triton.runtime import TritonRuntime
+from inferd.workers.triton.streamed_call import StreamedCall
 
 READY_LOOK_S: Final = 0.5
 """How often a model that has is_ready is asked."""

@@ -23,7 +23,7 @@ from inferd.types.tensor import TensorSpec
 from inferd.workers.asking import Asking
 from inferd.workers.messages import Loaded, Run, Start, TensorLine, WorkerTerms
 from inferd.workers.runtime import TRITON_CLASS, Job, Result
-from inferd.workers.triton.call import Call, StreamedCall
+from inferd.workers.triton.call import Call
 from inferd.workers.triton.error import to_inferd
 from inferd.workers.triton.flow import Flow
 from inferd.workers.triton.model_config import ModelConfig as Completing
@@ -31,6 +31,7 @@ from inferd.workers.triton.model_config import completed, triton_config
 from inferd.workers.triton.module import install
 from inferd.workers.triton.request import InferenceRequest
 from inferd.workers.triton.response import InferenceResponse
+from inferd.workers.triton.streamed_call import StreamedCall
 from inferd.workers.triton.terms import terms_of
 from inferd.workers.triton.towards import Towards
 
