@@ -208,6 +208,17 @@ def test_a_request_that_the_model_lets_go_of_ends(server: ServerProcess) -> None
         ask("forgetful", IN=np.zeros(1, np.int32))
 
 
+def test_a_model_that_answers_later_is_given_more_requests(server: ServerProcess) -> None:
+    ask = both(server)[1]
+
+    def total(value: int) -> list[int]:
+        found: list[int] = ask("pairs", IN=np.array([value], np.int32)).as_numpy("OUT").tolist()
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(total, (3, 3, 3, 3))] == [[6]] * 4
+
+
 def test_strings_and_what_a_request_says(server: ServerProcess) -> None:
     for ask in both(server):
         more = {

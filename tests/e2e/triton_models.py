@@ -378,6 +378,23 @@ SAID = {"SAID": TEXT}
 RESHAPED = "data_type: TYPE_FP32, dims: [4], reshape: {shape: [2, 2]}"
 FREE = "data_type: TYPE_FP32, dims: [-1]"
 
+PAIRS = """
+class TritonPythonModel:
+    '''Answers two requests at a time, of which the second comes by an `execute` of its own.'''
+
+    def initialize(self, args):
+        self.held = []
+
+    def execute(self, requests):
+        for request in requests:
+            self.held.append((request.get_response_sender(), request.inputs()[0].as_numpy()))
+        if len(self.held) > 1:
+            total = pb_utils.Tensor("OUT", sum(value for _, value in self.held))
+            for sender, _ in self.held:
+                sender.send(pb_utils.InferenceResponse([total]), flags=1)
+            self.held.clear()
+"""
+
 MODELS = {
     "add_sub": (ADD_SUB, ""),
     "repeat": (REPEAT, _tensors({"IN": INTS}, {"OUT": INTS}, DECOUPLED)),
@@ -403,6 +420,7 @@ MODELS = {
     "reshaped": (SHAPES, _tensors({"IN": RESHAPED}, {"OUT": RESHAPED, **SAID}, WAITS)),
     "reshaped_stream": (STREAMED_SHAPES, _tensors({"IN": RESHAPED}, {"OUT": RESHAPED},
                                                   f"max_batch_size: 8\n{DECOUPLED}")),
+    "pairs": (PAIRS, _tensors({"IN": INTS}, {"OUT": INTS})),
     "inner": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS})),
     "around": (FORGETFUL, _tensors({"IN": INTS}, {"OUT": INTS}, AROUND)),
 }  # fmt: skip

@@ -39,6 +39,7 @@ from inferd.workers.messages import (
     Manage,
     Meter,
     Metered,
+    Parked,
     Part,
     Particulars,
     Refused,
@@ -408,4 +409,32 @@ async def test_a_wish_that_fails_in_any_way_is_answered() -> None:
     await turns(3)
     (answer,) = [told for told in fake.made[0].told if isinstance(told, Answer)]
     assert (answer.ask, "no space left" in str(answer.error)) == (7, True)
+    await fake.pool.aclose()
+
+
+@on_loop
+async def test_a_worker_whose_jobs_are_answered_later_has_room_but_not_for_a_suspect() -> None:
+    fake = await FakePool().open()
+    (worker,), results = fake.made, fake.results
+
+    def run() -> None:
+        fake.pool.run(Batch([queued()], 1), lambda batch, result: results.append(result))
+
+    for number in (1, 2):
+        run()
+        assert not fake.pool.available()
+        worker.hear(Parked(worker.runs()[-1]))
+        assert fake.pool.available(), number
+    fake.run_alone(queued())
+    assert len(worker.runs()) == 2
+    for job in worker.runs():
+        worker.hear(Done(job, [], {0: BackendError("no")}))
+    assert len(worker.runs()) == 3
+    assert not fake.pool.available()
+    worker.hear(Done(worker.runs()[-1], [], {0: BackendError("no")}))
+    assert fake.pool.available()
+    assert len(results) == 3
+    run()
+    worker.end(BackendError("it fell"))
+    assert fake.pool.seats[0].parked == 0
     await fake.pool.aclose()

@@ -161,7 +161,7 @@ class Asks:
     def _in_circle(self, asker: str, seat: Seat, served: ServedModel) -> bool:
         """Whether the models form a circle, now that this one asks that one; raises InvalidRequest
         where it would wait for itself."""
-        if served.name == asker and served.instance_count == 1 and served.runs_one and seat.jobs:
+        if served.name == asker and served.instance_count == 1 and served.runs_one and seat.busy:
             raise InvalidRequest(
                 f"model '{asker}' asks itself, and its only instance is the one that asks: it "
                 "would wait for ever; give it more instances"

@@ -37,6 +37,7 @@ from inferd.workers.messages import (
     Event,
     Health,
     Loaded,
+    Parked,
     Part,
     Parted,
     Question,
@@ -47,6 +48,9 @@ from inferd.workers.messages import (
 )
 
 TellBatch = Callable[[Batch, BatchResult], None]
+
+MOST_JOBS = 512
+"""Jobs that a worker has at a time where its model answers later, by senders."""
 
 MEMORY_LOOK_S = 0.25
 BUNDLE_NS = 2_000_000
@@ -191,7 +195,7 @@ class WorkerPool:
 
     def available(self) -> bool:
         """See BatchRunner."""
-        return not self._secluded and self._room(self.concurrency) is not None
+        return not self._secluded and self._room() is not None
 
     def available_ahead(self, rows: int) -> bool:
         """No: what a worker has when it ends is all under suspicion; see BatchRunner."""
@@ -200,7 +204,7 @@ class WorkerPool:
     def enough(self, waiting: int, first: int = 1) -> int:
         """See BatchRunner: with several workers free, each gets its share; and of requests that run
         one after the other, the first does not wait long for the last."""
-        free = sum(seat.ready and not seat.jobs for seat in self._seats)
+        free = sum(seat.ready and not seat.busy for seat in self._seats)
         if self._form.unbatched and self._form.requests:
             each_ns = min(self._estimate.predict(count) / count for count in (1, 8, 64))
             most = int(BUNDLE_NS // max(each_ns, 1))
@@ -236,7 +240,7 @@ class WorkerPool:
             self._secluded.append((batch, done))
             self._place_secluded()
             return
-        seat = self._room(self.concurrency)
+        seat = self._room()
         assert seat is not None
         self._give(seat, batch, done)
 
@@ -269,18 +273,24 @@ class WorkerPool:
 
     # -- jobs ------------------------------------------------------------------------------------
 
-    def _room(self, jobs: int) -> Seat | None:
-        """The seat with the fewest jobs, if they are fewer than so many."""
-        ready = [seat for seat in self._seats if seat.ready and not seat.secluded]
-        least = min(ready, key=lambda seat: len(seat.jobs), default=None)
-        return least if least is not None and len(least.jobs) < jobs else None
+    def _room(self) -> Seat | None:
+        """The seat whose worker is at the fewest jobs, if there is one that may have another."""
+        ready = [
+            seat for seat in self._seats
+            if seat.ready and not seat.secluded and len(seat.jobs) < MOST_JOBS
+        ]  # fmt: skip
+        least = min(ready, key=lambda seat: seat.busy, default=None)
+        return least if least is not None and least.busy < self.concurrency else None
 
     def _use_room(self) -> None:
         self._place_secluded()
         self._look()
 
     def _place_secluded(self) -> None:
-        while self._secluded and (seat := self._room(1)) is not None:
+        while self._secluded:
+            seat = next((seat for seat in self._seats if seat.ready and not seat.jobs), None)
+            if seat is None:
+                return
             batch, done = self._secluded.popleft()
             seat.secluded = True
             self._give(seat, batch, done)
@@ -316,6 +326,11 @@ class WorkerPool:
                 job = seat.jobs.get(number)
                 if job is not None:
                     self._end(seat, job, BatchResult(None, error, 0, 0))
+            case Parked(number):
+                job = seat.jobs.get(number)
+                if job is not None:
+                    seat.park(job)
+                    self._use_room()
             case Part(number):
                 job = seat.jobs.get(number)
                 if job is not None and job.batch.on_part is not None:

@@ -41,6 +41,8 @@ class Job:
     given_ns: int = 0
     input_ns: int = 0
     overdue: bool = False
+    parked: bool = False
+    """Whether the model has done with it for now, and answers later."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -59,6 +61,8 @@ class Seat:
         self.secluded = False
         """Whether what runs is to run by itself."""
         self.jobs: dict[int, Job] = {}
+        self.parked = 0
+        """How many of them are."""
         self.visits = Visits(self.send, self._end_worker)
         self.asks: dict[int, QueuedRequest] = {}
         """What the worker asks of other models, and has not been answered."""
@@ -137,6 +141,16 @@ class Seat:
         self._drop_asks()
 
     @property
+    def busy(self) -> int:
+        """How many jobs the worker is at."""
+        return len(self.jobs) - self.parked
+
+    def park(self, job: Job) -> None:
+        """The model answers a job later."""
+        job.parked = True
+        self.parked += 1
+
+    @property
     def load(self) -> tuple[bool, int] | None:
         """How much there is to do, a request that is to run by itself before all else; None where
         no worker is ready."""
@@ -181,7 +195,8 @@ class Seat:
 
     def free(self, job: Job) -> None:
         """A job has ended."""
-        self.jobs.pop(job.number, None)
+        if self.jobs.pop(job.number, None) is not None:
+            self.parked -= job.parked
         if job.timer is not None:
             job.timer.cancel()
             job.timer = None

@@ -246,6 +246,12 @@ class Refused(_Message, frozen=True):
     error: InferdError
 
 
+class Parked(_Message, frozen=True):
+    """The model has taken a job's requests in and answers them later: it may be given others."""
+
+    job: int
+
+
 class Health(_Message, frozen=True):
     """The model says whether it is ready, when that has changed; until then it is."""
 
@@ -363,6 +369,7 @@ Event = (
     | Health
     | Done
     | Refused
+    | Parked
     | Part
     | Ask
     | Forget

@@ -13,7 +13,7 @@ from typing import Any, Final
 from inferd.errors import BackendError
 from inferd.workers.desk import Desk
 from inferd.workers.jobs import failure_of, noted, tell_end
-from inferd.workers.messages import Done, Event, Health, Part, Run
+from inferd.workers.messages import Done, Event, Health, Parked, Part, Run
 from inferd.workers.runtime import Runtime
 from inferd.workers.triton.call import DROPPED, Call
 from inferd.workers.triton.flow import Flow
@@ -78,6 +78,8 @@ class TritonJobs:
                 done = self._ran(job)
                 if done is not None:
                     tell_end(self._tell, job, noted(done, self._desk.kept(job)))
+                else:
+                    self._tell(Parked(job.job))
             del job
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
