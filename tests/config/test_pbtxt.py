@@ -103,13 +103,18 @@ def test_a_warm_up_without_a_batch_size_has_no_batch() -> None:
     assert read(text).model_warmup[0].batch_size == 0
 
 
-def test_how_a_batch_input_is_made_may_be_left_to_its_default() -> None:
-    """The first value of an enum is nothing to Protocol Buffers, also where it is written."""
-    for kind in ("", "kind: BATCH_ELEMENT_COUNT "):
-        text = f'{kind}target_name: "n" data_type: TYPE_INT32 source_input: "x"'
-        inputs = 'input { name: "x" data_type: TYPE_FP32 dims: -1 allow_ragged_batch: true }'
-        config = read(f"max_batch_size: 4 {inputs} batch_input {{ {text} }}")
-        assert config.batch_input[0].kind == "BATCH_ELEMENT_COUNT"
+def test_what_is_nothing_in_protobuf_is_what_triton_takes_it_for() -> None:
+    """A value that is an enumeration's first, or no values, is not there when it is read."""
+    config = read(
+        'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "n" data_type: TYPE_INT32 '
+        'source_input: "x" } input { name: "x" data_type: TYPE_FP32 dims: 1 } sequence_batching { '
+        'state { input_name: "i" output_name: "o" data_type: TYPE_FP32 initial_state { '
+        'name: "z" data_type: TYPE_FP32 zero_data: true } } }'
+    )
+    assert config.batch_input[0].kind == "BATCH_ELEMENT_COUNT"
+    assert config.sequence_batching is not None
+    state = config.sequence_batching.state[0]
+    assert (state.dims, state.initial_state[0].dims) == ((), ())
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -161,6 +166,14 @@ def test_a_file_that_is_no_text_is_refused(content: bytes, message: str, tmp_pat
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         read_pbtxt(path)
+
+
+def test_comments_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    text = b"# \xc4\xe3\nname: \"a#b\" # \xff \"\nparameters { key: '#\\'#' value {} } # \xff"
+    path.write_bytes(text)
+    assert read_pbtxt(path)["name"] == "a#b"
+    assert read_pbtxt(path)["parameters"] == {"#'#": {}}
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

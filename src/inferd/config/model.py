@@ -119,7 +119,7 @@ class WarmupInput(Message, frozen=True):
     `input_data_file`, one row's, are in the model's folder `warmup`."""
 
     data_type: TypeName
-    dims: tuple[Annotated[int, Meta(ge=0)], ...]
+    dims: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     zero_data: bool = False
     random_data: bool = False
     input_data_file: str = ""

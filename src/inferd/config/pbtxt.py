@@ -20,10 +20,13 @@ _UNKNOWN_FIELD: Final = re.compile(r'Message type "([\w.]+)" has no field named 
 _UNKNOWN_VALUE: Final = re.compile(r'Enum type "([\w.]+)" has no value named (\w+)')
 _PLACE: Final = re.compile(r"^\d+:\d+ : ")
 
+_COMMENT: Final = re.compile(rb"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""")
+"""A string, which may hold what looks like a comment, or a comment."""
+
 
 def read_pbtxt(path: Path) -> dict[str, Any]:
     """The fields of a file, by Triton's names; raises ConfigError naming file, line and column."""
-    return parse_file(path, parse_pbtxt)
+    return parse_file(path, parse_pbtxt, _without_comments)
 
 
 def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
@@ -54,6 +57,11 @@ def format_pbtxt(document: dict[str, Any]) -> str:
     message = json_format.ParseDict(document, message_class("inference.ModelConfig")())
     text: str = text_format.MessageToString(message)
     return text
+
+
+def _without_comments(raw: bytes) -> bytes:
+    """Comments may be in any encoding; every line stays where it is."""
+    return _COMMENT.sub(rb"\1", raw)
 
 
 def _explained(text: str) -> tuple[str, str]:

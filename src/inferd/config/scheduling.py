@@ -229,7 +229,7 @@ class SequenceInitialState(Message, frozen=True):
     folder `initial_state`."""
 
     data_type: TypeName
-    dims: tuple[int, ...]
+    dims: tuple[int, ...] = ()
     name: str = ""
     zero_data: bool = False
     data_file: str = ""
@@ -241,7 +241,7 @@ class SequenceState(Message, frozen=True):
     input_name: Name
     output_name: Name
     data_type: TypeName
-    dims: tuple[int, ...]
+    dims: tuple[int, ...] = ()
     initial_state: tuple[SequenceInitialState, ...] = ()
     use_same_buffer_for_input_output: bool = False
     use_growable_memory: bool = False

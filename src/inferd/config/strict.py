@@ -64,9 +64,11 @@ def read_document(path: str | Path) -> object:
     return parse_file(path, parse)
 
 
-def parse_file(path: str | Path, parse: Callable[[str, str], T]) -> T:
-    """What `parse` makes of a file's text, and its name for errors; raises ConfigError for what is
-    no text, or too much."""
+def parse_file(
+    path: str | Path, parse: Callable[[str, str], T], tidy: Callable[[bytes], bytes] = bytes
+) -> T:
+    """What `parse` makes of a file's text, and its name for errors; `tidy` takes out what need not
+    be text. Raises ConfigError for what is no text, or too much."""
     file = str(path)
     try:
         with open(path, "rb") as stream:
@@ -75,6 +77,7 @@ def parse_file(path: str | Path, parse: Callable[[str, str], T]) -> T:
         raise ConfigError(f"cannot be read: {error.strerror or error}", file=file) from error
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise ConfigError(f"is over {MAX_DOCUMENT_BYTES} bytes, the limit", file=file)
+    raw = tidy(raw)
     try:
         return parse(raw.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:
