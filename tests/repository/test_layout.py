@@ -201,11 +201,11 @@ def test_an_empty_configuration_is_the_default(tmp_path: Path) -> None:
         ("- a list", "config.yaml"),
         ("default_model_filename: ../../secret.onnx", "default_model_filename"),
         ("default_model_filename: /etc/passwd", "default_model_filename"),
-        ("default_model_filename: sub/model.onnx", "default_model_filename"),
+        ("default_model_filename: sub/../../../secret.onnx", "default_model_filename"),
         ("default_model_filename: '..'", "default_model_filename"),
         ("default_model_filename: '.'", "default_model_filename"),
         (OUTPUT % "../labels.txt", "output.label_filename"),
-        (OUTPUT % "1/labels.txt", "output.label_filename"),
+        (OUTPUT % "1/../../labels.txt", "output.label_filename"),
         (OUTPUT % "/etc/passwd", "output.label_filename"),
         (OUTPUT % "missing.txt", "output.label_filename"),
         (OUTPUT % "'.'", "output.label_filename"),
@@ -217,7 +217,6 @@ def test_a_bad_configuration_is_told_and_its_neighbours_are_served(
 ) -> None:
     folder = write(tmp_path, "m", b"x", 1, config)
     (tmp_path / "labels.txt").write_text("secret")
-    (folder / "1" / "labels.txt").write_text("secret")
     (folder / "binary.txt").write_bytes(b"\xff\xfe")
     write(tmp_path, "fine", b"x")
     sources = found(tmp_path)
@@ -344,11 +343,22 @@ def test_another_file_name_may_be_given(tmp_path: Path) -> None:
     assert source.versions[1].path.name == "other.onnx"
 
 
+def test_a_model_may_lie_deeper_in_the_folder_of_its_version(tmp_path: Path) -> None:
+    source = configured(tmp_path, "{backend: onnxruntime, default_model_filename: sub/net.onnx}")
+    assert source.versions[1].path == tmp_path / "m" / "1" / "sub" / "net.onnx"
+
+
 @pytest.mark.parametrize("text", ["cat\ndog\n", "cat\r\ndog", "cat\ndog"])
 def test_labels_are_read_beside_the_configuration(text: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "labels.txt").write_text(text, newline="")
     assert configured(tmp_path, OUTPUT % "labels.txt").labels == {"y": ("cat", "dog")}
+
+
+def test_labels_may_lie_anywhere_in_the_models_folder(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x")
+    (tmp_path / "m" / "1" / "labels.txt").write_text("cat\ndog")
+    assert configured(tmp_path, OUTPUT % "1/labels.txt").labels == {"y": ("cat", "dog")}
 
 
 # -- fingerprints ---------------------------------------------------------------------------------
@@ -382,6 +392,29 @@ def test_whatever_is_served_differently_looks_different(change: str, tmp_path: P
         "labels": lambda: (folder / "labels.txt").write_text("dog, longer"),
     }[change]()
     assert only(tmp_path).versions[1].fingerprint != before.versions[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    "name", ["initial_state/zeros", "warmup/row", "README.md", "1/weights.npz", "env.tar.gz"]
+)
+def test_as_in_triton_a_change_of_any_file_in_the_folder_is_one(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "1" / "model.onnx").rename(folder / "1" / "model.py")
+    (folder / "1" / "model.py").write_text("class TritonPythonModel: ...")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"1")
+    before = only(tmp_path).versions[1]
+    assert only(tmp_path).versions[1] == before
+    older(folder / name)
+    assert only(tmp_path).versions[1].fingerprint != before.fingerprint
+
+
+def test_what_python_keeps_of_sources_is_no_change(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x")
+    before = only(tmp_path).versions[1]
+    (tmp_path / "m" / "1" / "__pycache__").mkdir()
+    (tmp_path / "m" / "1" / "__pycache__" / "model.pyc").write_bytes(b"")
+    assert only(tmp_path).versions[1] == before
 
 
 def test_another_version_leaves_a_version_as_it_is(tmp_path: Path) -> None:
@@ -495,12 +528,3 @@ def test_a_language_model_that_changes_looks_different(name: str, tmp_path: Path
     assert only(folder).versions[1] == before
     (folder / name).write_text("seed: 1" if name == "tokenizer.json" else "engine: {seed: 1}")
     assert only(folder).versions[1].fingerprint != before.fingerprint
-
-
-def test_what_a_model_is_warmed_up_with_belongs_to_it(tmp_path: Path) -> None:
-    folder = write(tmp_path, "m", b"x", 1, "model_warmup: [{inputs: {}}]")
-    before = only(tmp_path).versions[1].fingerprint
-    (folder / "warmup").mkdir()
-    (folder / "warmup" / "row").write_bytes(b"1")
-    assert only(tmp_path).versions[1].fingerprint != before
-    assert only(tmp_path).folder == folder

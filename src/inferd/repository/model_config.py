@@ -3,7 +3,7 @@ are of.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig, check_refused, in_field_names
@@ -71,15 +71,21 @@ def check_name(config: ModelConfig, name: str) -> None:
         raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
 
 
+def is_below(filename: str) -> bool:
+    """Whether a file that a configuration names is within the folder that it is looked for in."""
+    path = PurePosixPath(filename)
+    return not path.is_absolute() and path.parts != () and ".." not in path.parts
+
+
 def read_labels(folder: Path, config: ModelConfig) -> dict[str, tuple[str, ...]]:
     """The class names of each output that has a file of them; raises ConfigError."""
     labels = {}
     for output in config.output:
         if output.label_filename:
             path = folder / output.label_filename
-            if path.parent != folder or not path.is_file():
+            if not is_below(output.label_filename) or not path.is_file():
                 raise ConfigError(
-                    f"'{output.label_filename}' is not a file beside the configuration",
+                    f"'{output.label_filename}' is not a file in the model's folder",
                     field="output.label_filename",
                 )
             try:

@@ -9,7 +9,8 @@
 An ensemble has no files: its versions are empty folders, or version 1 without any.
 """
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,18 +41,18 @@ from inferd.repository.model_config import (
     CONFIG_NAMES,
     FOLDER_CONFIG_NAMES,
     check_name,
-    config_files,
+    is_below,
     read_config,
     read_labels,
 )
-from inferd.repository.python_source import chosen_class, sources_beside, with_options
+from inferd.repository.python_source import chosen_class, with_options
 from inferd.repository.source import ModelSource, VersionSource, fingerprint
 
 if TYPE_CHECKING:
     from inferd.repository.sent_files import SentFiles
 
 MOST_FILES = 10_000
-"""Files of one version that are looked at for changes."""
+"""Files of one version, and beside all of them, that are looked at for changes."""
 
 
 def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "") -> ModelSource:
@@ -74,8 +75,8 @@ def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "")
         labels = read_labels(folder, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
-    files = list(folder.iterdir()) if backend == LLM else _files_below(folder)
-    version = VersionSource(folder, fingerprint(sorted(f for f in files if f.is_file())))
+    files = sorted(folder.iterdir()) if backend == LLM else _files_below(folder)
+    version = VersionSource(folder, fingerprint(f for f in files if f.is_file()))
     missing = ""
     if backend == LLM and not any(file.suffix == ".safetensors" for file in files):
         missing = "config.json names a language model, but there are no *.safetensors files"
@@ -88,39 +89,35 @@ def versioned_source(folder: Path, config_name: str = "") -> ModelSource:
     try:
         config = read_config(folder, CONFIG_NAMES, config_name)
         check_name(config, name)
-        return described_source(
-            folder, name, config, config_files(folder, CONFIG_NAMES, config_name)
-        )
+        return described_source(folder, name, config)
     except ConfigError as error:
         return ModelSource(name, error=str(error))
 
 
 def described_source(
-    folder: Path, name: str, config: ModelConfig, config_files: Iterable[Path] = (),
-    sent: "SentFiles | None" = None,
-) -> ModelSource:  # fmt: skip
-    """A folder of versions whose configuration is known, and the files that it was read from;
-    raises ConfigError."""
+    folder: Path, name: str, config: ModelConfig, sent: "SentFiles | None" = None
+) -> ModelSource:
+    """A folder of versions whose configuration is known; raises ConfigError.
+
+    As in Triton, a version looks different whatever has changed in the folder, but for what belongs
+    to other versions alone.
+    """
     backend = _backend(config, folder)
     labels = read_labels(folder, config)
-    beside = [
-        *config_files,
-        *[folder / o.label_filename for o in config.output if o.label_filename],
-        *(_files_below(folder / "warmup") if config.model_warmup else ()),
-    ]
+    numbers = versions_in(folder)
+    beside = fingerprint(_files_below(folder, numbers.values()))
     versions = {}
     if backend == ENSEMBLE:
-        mark = fingerprint(beside)
-        numbers = versions_in(folder) or {1: folder}
-        versions = {number: VersionSource(at, mark) for number, at in numbers.items()}
+        at = numbers or {1: folder}
+        versions = {number: VersionSource(path, beside) for number, path in at.items()}
         return ModelSource(name, config, backend, versions, labels, sent=sent)
-    for number, directory in sorted(versions_in(folder).items()):
+    for number, directory in sorted(numbers.items()):
         path = _model_in(directory, config, backend)
         if backend == PYTHON:
             found = chosen_class(path)
             path, config = found.path, with_options(config, found)
-        files = [*beside, *_version_files(directory, backend)]
-        versions[number] = VersionSource(path, fingerprint(files))
+        mark = fingerprint(_files_below(directory))
+        versions[number] = VersionSource(path, beside + mark)
     missing = "" if versions else "no version of the model in its folder (looked for 1/, 2/, ...)"
     return ModelSource(name, config, backend, versions, labels, missing, folder, sent)
 
@@ -135,9 +132,10 @@ def versions_in(folder: Path) -> dict[int, Path]:
 
 
 def _backend(config: ModelConfig, folder: Path) -> str:
-    for field, named in (("backend", config.backend), ("platform", config.platform)):
-        if named in NOT_HERE:
-            raise ConfigError(f"'{named}': {NOT_HERE[named]}", field=field)
+    named = config.backend or config.platform
+    if named in NOT_HERE:
+        field = "backend" if config.backend else "platform"
+        raise ConfigError(f"'{named}': {NOT_HERE[named]}", field=field)
     if config.backend == FIL:
         return _forest(config, folder)
     if config.ensemble_scheduling is not None and config.platform != ENSEMBLE:
@@ -240,8 +238,9 @@ def _model_in(directory: Path, config: ModelConfig, backend: str) -> Path:
     """What of a version's folder is the model; it may be missing."""
     filename = config.default_model_filename
     if filename:
-        if Path(filename).name != filename or filename == "..":
-            raise ConfigError(f"'{filename}' is not a plain name", field="default_model_filename")
+        if not is_below(filename):
+            told = f"'{filename}' is not within the version's folder"
+            raise ConfigError(told, field="default_model_filename")
         if backend == LLM and (directory / filename).is_file():
             return directory  # a language model is its folder, whichever of its files is named
         return directory / filename
@@ -259,15 +258,14 @@ def _model_in(directory: Path, config: ModelConfig, backend: str) -> Path:
     return next(iter((*fitting, *there)), directory / usual[0])
 
 
-def _version_files(directory: Path, backend: str) -> Iterable[Path]:
-    return sources_beside(directory) if backend == PYTHON else _files_below(directory)
-
-
-def _files_below(folder: Path) -> list[Path]:
-    found = []
-    for file in folder.rglob("*"):
-        if file.is_file():
-            found.append(file)
-        if len(found) == MOST_FILES:
+def _files_below(folder: Path, but: Collection[Path] = ()) -> list[Path]:
+    """Files of a folder and of those in it, `but` some, each folder's own first; not what Python
+    keeps of sources that it has run."""
+    found: list[Path] = []
+    for here, folders, files in os.walk(folder):
+        place = Path(here)
+        folders[:] = sorted(f for f in folders if f != "__pycache__" and place / f not in but)
+        found += [place / file for file in sorted(files)]
+        if len(found) >= MOST_FILES:
             break
-    return sorted(found)
+    return found[:MOST_FILES]

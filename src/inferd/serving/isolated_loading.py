@@ -40,7 +40,8 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
     start_ns = _clock_ns()
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(check_content, spec.path, spec.backend)
-    environment = await asyncio.to_thread(environment_of, spec.config, spec.path.parent.parent)
+    folder = spec.folder or spec.path.parent.parent
+    environment = await asyncio.to_thread(environment_of, spec.config, folder)
     culprits = Culprits()
 
     numbers = itertools.count()
