@@ -6,16 +6,17 @@ import time
 import numpy as np
 import pytest
 
-from fakes import on_loop, turns
+from fakes import FakeTraceSink, on_loop, turns
 from inferd.caching.local import LocalCache
 from inferd.config.model import ModelConfig, ModelResponseCache
 from inferd.config.scheduling import ModelSequenceBatching
 from inferd.errors import BackendError, ConfigError, Overloaded
+from inferd.observability.tracing import Tracing
 from inferd.serving import answer_cache
 from inferd.serving.answer_cache import LARGE_BYTES
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.served_model import ServedModel
-from inferd.types.datatype import FP32
+from inferd.types.datatype import BYTES, FP32
 from inferd.types.inference import InferenceRequest, InferenceResponse, RequestedOutput
 from inferd.types.tensor import Tensor
 from serving.ensembles.fake_models import Answer, FakeModelRunner, Fakes, fake_model
@@ -91,6 +92,42 @@ async def test_hits_are_successes_and_no_inferences() -> None:
     assert counted.cache_miss.ns > 0
     assert sum(counted.request_histogram.counts) == 3
     assert abs(counted.last_inference_ms - time.time() * 1000) < 60_000
+
+
+@on_loop
+async def test_hits_and_those_given_up_before_them_are_traced_without_compute() -> None:
+    cached, sink = Cached(), FakeTraceSink()
+    tracing = Tracing(sink)
+    tracing.change({"timestamps": True, "rate": 1, "log_frequency": 1})
+    cached.served.trace_to(tracing.model("m"))
+    for number in range(2):
+        cached.ask(1.0, id=str(number))
+        await cached.settle()
+    cached.ask(1.0, id="left").cancel()
+    await cached.served.drain()
+    assert [(t.version, t.request_id, t.compute is None) for t in sink.traces] == [
+        (1, "0", False), (1, "1", True), (1, "left", True),
+    ]  # fmt: skip
+    assert all(trace.came_ns < trace.ended_ns for trace in sink.traces)
+
+
+@on_loop
+async def test_texts_may_be_given_as_bytes_or_as_text() -> None:
+    """As they are answered where nothing is kept; what an ensemble's step gives is not checked."""
+    cached = Cached()
+    cached.served = fake_model("m", cached.runner, datatype=BYTES, columns=1)
+    cached.served.keep_answers(cached.cache)
+    cached.runner.compute = lambda arrays: [np.array([["é"]], object)]
+    for given in ("a", b"a"):
+        request = InferenceRequest("m", "", [Tensor("x", BYTES, np.array([[given]], object))])
+        cached.served.submit(request, cached.answers.append)
+        await cached.settle()
+    assert cached.runs == 1
+    first, second = cached.answers
+    assert isinstance(first, InferenceResponse)
+    assert isinstance(second, InferenceResponse)
+    assert first.outputs[0].array.tolist() == [["é"]]
+    assert second.outputs[0].array.tolist() == [["é".encode()]]
 
 
 @on_loop

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from inferd.types.datatype import BYTES, DATATYPES
+from inferd.types.elements import texts_of
 from inferd.types.inference import InferenceResponse, Parameters
 from inferd.types.tensor import Array, Tensor
 
@@ -75,7 +76,7 @@ def decode(data: bytes) -> KeptAnswer:
 def _kept(tensor: Tensor) -> KeptTensor:
     array = tensor.array
     if tensor.datatype is BYTES:
-        texts = tuple([bytes(element) for element in array.ravel().tolist()])
+        texts = tuple(texts_of(array))
         return KeptTensor(tensor.name, tensor.datatype.name, array.shape, texts=texts)
     return KeptTensor(tensor.name, tensor.datatype.name, array.shape, array.tobytes())
 

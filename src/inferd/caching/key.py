@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from inferd.types.elements import texts_of
 from inferd.types.inference import InferenceRequest
 from inferd.types.tensor import Array, LeftOut, TensorSpec
 
@@ -32,7 +33,7 @@ def request_key(
         _add(whole, kind, spec.name.encode(), spec.datatype.name.encode())
         _add(whole, str(array.shape).encode())
         if array.dtype.hasobject:
-            _add(whole, *array.ravel().tolist())
+            _add(whole, *texts_of(array))
         else:
             whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return whole.digest()

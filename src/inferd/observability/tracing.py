@@ -41,7 +41,7 @@ class Compute(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What is kept of a request; one that was not answered has no `compute`."""
+    """What is kept of a request; one that no model has answered has no `compute`."""
 
     id: int
     model: str

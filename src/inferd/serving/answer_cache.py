@@ -16,6 +16,7 @@ from inferd.caching.local import LocalCache
 from inferd.caching.redis import RedisCache
 from inferd.errors import InferdError
 from inferd.observability.statistics import ModelStatistics
+from inferd.observability.tracing import NOT_TRACED
 from inferd.types.inference import InferenceResponse
 from inferd.types.tensor import TensorSpec
 
@@ -44,6 +45,7 @@ class AnswerCache:
         self._version = version
         self._statistics = statistics
         self._loop = loop
+        self.trace = NOT_TRACED
         self._open: set[QueuedRequest] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -112,8 +114,9 @@ class AnswerCache:
             return
         item.stage = DONE
         response = answered(answer, self._name, self._version, item.request.id)
-        wall_ms = int(time.time() * 1000)
-        self._statistics.answered_from_cache(item.arrival_ns, began_ns, _clock_ns(), wall_ms)
+        end_ns, wall_ms = _clock_ns(), int(time.time() * 1000)
+        self._statistics.answered_from_cache(item.arrival_ns, began_ns, end_ns, wall_ms)
+        self._trace(item, end_ns)
         item.on_done(response)
 
     def _miss(
@@ -154,7 +157,16 @@ class AnswerCache:
         """The caller has left while it was looked up."""
         if item.stage is not DONE:
             item.stage = DONE
-            self._statistics.failed("CANCELED", _clock_ns() - item.arrival_ns)
+            end_ns = _clock_ns()
+            self._statistics.failed("CANCELED", end_ns - item.arrival_ns)
+            self._trace(item, end_ns)
+
+    def _trace(self, item: QueuedRequest, end_ns: int) -> None:
+        """As of Triton's hits, there is nothing computed in it."""
+        if self.trace.on:
+            self.trace.ended(
+                int(self._version), item.request.id, item.arrival_ns, end_ns, compute=None
+            )
 
     def _close(self, item: QueuedRequest) -> None:
         self._open.discard(item)

@@ -271,6 +271,8 @@ class ServedModel:
         """Tell of its requests while they are traced."""
         for batcher in self._batchers:
             batcher.trace = trace
+        if self.cache is not None:
+            self.cache.trace = trace
 
     @property
     def trouble(self) -> str:

@@ -20,10 +20,14 @@ def encode_binary(tensor: Tensor) -> bytes | memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
+def texts_of(array: Array) -> list[bytes]:
+    """The elements of a tensor of BYTES; what a model has given as text is its UTF-8."""
+    return [v if isinstance(v, bytes) else str(v).encode() for v in array.ravel().tolist()]
+
+
 def _encode_bytes(array: Array) -> bytes:
     parts = []
-    for value in array.ravel().tolist():
-        data = value if isinstance(value, bytes) else str(value).encode()
+    for data in texts_of(array):
         parts.append(struct.pack("<I", len(data)))
         parts.append(data)
     return b"".join(parts)

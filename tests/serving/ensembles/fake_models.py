@@ -17,7 +17,7 @@ from inferd.errors import InferdError, ModelUnavailable
 from inferd.serving.ensembles.loading import EnsembleModel, load_ensemble
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.served_model import ServedModel
-from inferd.types.datatype import FP32
+from inferd.types.datatype import FP32, DataType
 from inferd.types.inference import InferenceRequest, InferenceResponse
 from inferd.types.signature import Argument, Signature
 from inferd.types.tensor import Array, Tensor, TensorSpec
@@ -82,10 +82,11 @@ class FakeModelRunner(FakeBatchRunner):
 def fake_model(
     name: str, runner: FakeModelRunner, inputs: str = "x", outputs: str = "y",
     streams: bool = False, max_batch_size: int = 8, version: int = 1, columns: int = 4,
+    datatype: DataType = FP32,
 ) -> ServedModel:  # fmt: skip
-    """A model of FP32 rows of 4, by the letters of its tensors."""
+    """A model of rows of 4, by the letters of its tensors."""
     shape = (-1, columns) if max_batch_size else (columns,)
-    specs = [[TensorSpec(letter, FP32, shape) for letter in names] for names in (inputs, outputs)]
+    specs = [[TensorSpec(letter, datatype, shape) for letter in names] for names in (inputs, outputs)]
     arguments = [
         tuple(Argument(name=spec.name, datatype="FP32", form="tensor", shape=(4,)) for spec in side)
         for side in specs
