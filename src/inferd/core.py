@@ -18,7 +18,7 @@ from inferd.config.server import ServerConfig
 from inferd.config.trace_config import read_trace_config
 from inferd.equipment import cache, rate_limiter, trace_file
 from inferd.errors import ConfigError
-from inferd.observability.machine import available_cores
+from inferd.observability.machine import available_cores, gpu_count
 from inferd.observability.tracing import Tracing
 from inferd.processes.heap import keep_freed_memory, trim_memory
 from inferd.protocols.oip.trace_settings import trace_changes
@@ -65,7 +65,7 @@ class Core:
             tuple(Path(path) for path in config.paths), cores, config.model_load_thread_count,
             engine, progress, config.trust, tracing,
             Reading(config.model_config_name, config.auto_complete_config), backends,
-            config.model_load_retry_count, rate_limiter(config), cache(config),
+            config.model_load_retry_count, rate_limiter(config), cache(config), gpu_count(),
         )  # fmt: skip
         shared_memory = SharedMemory(config.shared_memory == "system")
         self.data = DataPlane(self.manager, config.strict_readiness, shared_memory, config.id)

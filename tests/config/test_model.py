@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from inferd.config.model import REFUSED, ModelConfig, in_field_names
+from inferd.config.scheduling import on_each_gpu
 from inferd.errors import ConfigError
 from inferd.repository.model_config import decode_model_config
 
@@ -248,6 +249,19 @@ def test_each_gpu_has_a_set_of_instances_of_its_own() -> None:
     assert {one.count for one in config.instances} == {1}
     assert (config.instance_count, config.active_count) == (8, 7)
     assert read({"instance_group": [{"passive": True, "count": 2}]}).active_count == 1
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 3])
+def test_kind_gpu_without_gpus_is_all_of_them(gpus: int) -> None:
+    said = [
+        {"count": 2, "kind": "KIND_GPU"}, {"kind": "KIND_GPU", "gpus": [1]}, {"count": 2},
+        {"kind": "KIND_CPU"}, {"kind": "KIND_MODEL"},
+    ]  # fmt: skip
+    groups = read({"instance_group": said}).instance_group
+    placed = on_each_gpu(groups, gpus)
+    assert placed[1:] == groups[1:]
+    assert placed[0].gpus == tuple(range(gpus))
+    assert len(placed[0].instances) == 2 * (gpus or 1)
 
 
 # -- what a configuration says of itself ----------------------------------------------------------

@@ -19,10 +19,11 @@ class Managed:
     """A manager of a repository, and requests to its models."""
 
     def __init__(
-        self, folder: Path, limiter: RateLimiter | None = None, cache: Cache | None = None
-    ) -> None:
+        self, folder: Path, limiter: RateLimiter | None = None, cache: Cache | None = None,
+        gpus: int = 0,
+    ) -> None:  # fmt: skip
         self.folder = folder
-        self.manager = ModelManager((folder,), 1, 2, limiter=limiter, cache=cache)
+        self.manager = ModelManager((folder,), 1, 2, limiter=limiter, cache=cache, gpus=gpus)
 
     async def __aenter__(self) -> "Managed":
         return self

@@ -10,7 +10,7 @@ from backends.onnx_models import add, write
 from fakes import on_loop
 from inferd.batching.rate_limiter import RateLimiter
 from inferd.errors import InvalidRequest, ModelUnavailable
-from inferd.observability.machine import has_gpu
+from inferd.observability.machine import gpu_count, has_gpu
 from serving.managed import Managed
 
 PASSIVE = "instance_group: [{count: 2, passive: true}]\n"
@@ -101,6 +101,16 @@ async def test_a_class_in_python_that_wants_a_gpu_needs_one(tmp_path: Path) -> N
 
 
 @on_loop
+async def test_kind_gpu_is_so_many_instances_on_each_gpu(tmp_path: Path) -> None:
+    told = python_model(tmp_path, "instance_group: [{kind: KIND_GPU, count: 2}, {}]\n")
+    async with Managed(tmp_path / "models", gpus=2) as managed:
+        await managed.manager.load("m")
+        assert managed.manager.predictive("m").instance_count == 5
+        devices = sorted(file.read_text() for file in told.iterdir())
+        assert devices == ["cpu", "cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+
+
+@on_loop
 async def test_what_changes_nothing_is_told_by_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -157,6 +167,19 @@ async def test_workers_are_limited_as_instances_are(tmp_path: Path) -> None:
     async with Managed(tmp_path / "models", limiter=RateLimiter()) as managed:
         await managed.manager.load("m")
         assert len({await managed.ask() for _ in range(3)}) == 1
+
+
+def test_gpus_are_counted_as_cuda_shows_them(tmp_path: Path) -> None:
+    assert gpu_count({}, tmp_path) == 0
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+    assert gpu_count({}, tmp_path) == 3
+    for visible, count in {
+        "": 0, "-1": 0, "2": 1, "1,0": 2, "0, 1,-1,2": 2, "GPU-8932f937,1": 2, "0,1,2,3,4": 3,
+        "MIG-1/7/0": 1, "MIG-1,MIG-2": 1,
+    }.items():  # fmt: skip
+        assert gpu_count({"CUDA_VISIBLE_DEVICES": visible}, tmp_path) == count
 
 
 def test_only_devices_make_a_gpu(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ class SecondaryDevice(Message, frozen=True):
 
 class ModelInstanceGroup(Message, frozen=True):
     """`count` copies of the model on one kind of device, or on each of `gpus`; KIND_GPU without
-    any leaves the choice among all to the backend.
+    any is each GPU that there is (`on_each_gpu`).
 
     Instances that are `passive` are loaded and not given requests.
     """
@@ -181,6 +181,19 @@ class ModelInstanceGroup(Message, frozen=True):
         if self.on_gpu:
             return f"cuda:{self.gpus[0]}" if self.gpus else "cuda"
         return "cpu" if self.kind == "KIND_CPU" else ""
+
+
+def on_each_gpu(
+    groups: tuple[ModelInstanceGroup, ...], gpus: int
+) -> tuple[ModelInstanceGroup, ...]:
+    """Groups on a machine with so many GPUs: those of KIND_GPU that name none are on each of them.
+    Without any all stay as they are, for a backend to say what it lacks; KIND_AUTO is the CPU."""
+    return tuple(
+        msgspec.structs.replace(group, gpus=tuple(range(gpus)))
+        if group.kind == "KIND_GPU" and not group.gpus
+        else group
+        for group in groups
+    )
 
 
 def check_instances(groups: tuple[ModelInstanceGroup, ...], *, file: str = "") -> None:

@@ -9,7 +9,7 @@ import os
 import platform
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +57,23 @@ def has_gpu(root: Path = ROOT) -> bool:
     through Windows."""
     found = root.glob("dev/nvidia[0-9]*")
     return any(found) or any((root / "dev" / name).exists() for name in ("kfd", "dxg"))
+
+
+def gpu_count(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> int:
+    """How many GPUs of NVIDIA a program finds that this process starts, which CUDA counts from 0;
+    of others 0: they are not told apart here."""
+    there = len([*root.glob("dev/nvidia[0-9]*")])
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    named = 0
+    for name in visible.split(","):
+        if name.strip().startswith("MIG-"):  # of parts of GPUs a process has no more than one
+            return min(there, 1)
+        if not name.strip().isdigit() and not name.strip().startswith("GPU-"):
+            break  # such as -1, which hides all that follow
+        named += 1
+    return min(there, named)
 
 
 def describe_machine(root: Path = ROOT) -> Machine:

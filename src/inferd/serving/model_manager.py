@@ -44,7 +44,7 @@ class ModelManager(ModelTable):
         progress: LoadProgress | None = None, trust: bool = False,
         tracing: Tracing | None = None, reading: Reading = READING,
         backend_config: BackendConfig = NO_SETTINGS, load_retries: int = 0,
-        limiter: RateLimiter | None = None, cache: Cache | None = None,
+        limiter: RateLimiter | None = None, cache: Cache | None = None, gpus: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.starting = True
@@ -58,7 +58,7 @@ class ModelManager(ModelTable):
         self._reading = reading
         self._loader = VersionLoader(
             self.predictive, self.mounts, cores, load_threads, engine_options, progress, trust,
-            backend_config, load_retries, limiter, cache,
+            backend_config, load_retries, limiter, cache, gpus,
         )  # fmt: skip
         self.cache = cache
         self.asks = self._loader.asks

@@ -13,10 +13,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
+
 from inferd.backends.registry import LLM, isolated
 from inferd.batching.rate_limiter import RateLimiter, limited_instances
 from inferd.caching.redis import RedisCache
 from inferd.config.backend_config import NO_SETTINGS, BackendConfig
+from inferd.config.scheduling import on_each_gpu
 from inferd.config.unused import unused_fields
 from inferd.errors import ConfigError, InferdError, Unsupported
 from inferd.observability.machine import has_gpu
@@ -36,6 +39,9 @@ from inferd.serving.version_record import Served
 
 _log = logging.getLogger("inferd.models")
 
+_ON_ONE_DEVICE = frozenset({"openvino", "tensorflow", LLM})
+"""Backends whose models are on one device, whatever their instances."""
+
 T = TypeVar("T")
 Resolve = Callable[[str, str], ServedModel]
 
@@ -54,7 +60,7 @@ class VersionLoader:
         engine_options: Mapping[str, object] = MappingProxyType({}),
         progress: LoadProgress | None = None, trust: bool = False,
         backend_config: BackendConfig = NO_SETTINGS, retries: int = 0,
-        limiter: RateLimiter | None = None, cache: Cache | None = None,
+        limiter: RateLimiter | None = None, cache: Cache | None = None, gpus: int = 0,
     ) -> None:  # fmt: skip
         self.trust = trust
         self.cache = cache
@@ -67,6 +73,7 @@ class VersionLoader:
         self._backend_config = backend_config
         self._retries = retries
         self._limiter = limiter
+        self._gpus = gpus
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="inferd-load")
 
     async def off_loop(self, work: Callable[[], T]) -> T:
@@ -79,11 +86,14 @@ class VersionLoader:
         for field, why in unused_fields(config, source.backend):
             extra = {"model": source.name, "field": field, "why": why}
             _log.warning("a field of the configuration changes nothing here", extra=extra)
+        if source.backend not in _ON_ONE_DEVICE:
+            groups = on_each_gpu(config.instance_group, self._gpus)
+            config = msgspec.structs.replace(config, instance_group=groups)
         found = source.versions[version]
         served = await self._load_limited(
             LoadSpec(
                 source.name, version, found.path, source.backend, config,
-                intra_op_threads(self._cores, source.config.active_count), source.labels,
+                intra_op_threads(self._cores, config.active_count), source.labels,
                 self.trust, source.folder, source.sent, fingerprint=found.fingerprint,
             )
         )  # fmt: skip
@@ -148,7 +158,8 @@ class VersionLoader:
     async def _load(self, spec: LoadSpec) -> Served:
         if spec.backend == ENSEMBLE:
             return load_ensemble(spec, self._resolve, asyncio.get_running_loop())
-        _check_instances(spec)
+        if not self._gpus:
+            _check_instances(spec)
         if spec.backend == LLM:
             return await load_llm(spec, self._engine_options, self._progress, self.off_loop)
         if isolated(spec.backend, spec.config):

@@ -86,7 +86,9 @@ def fake_model(
 ) -> ServedModel:  # fmt: skip
     """A model of rows of 4, by the letters of its tensors."""
     shape = (-1, columns) if max_batch_size else (columns,)
-    specs = [[TensorSpec(letter, datatype, shape) for letter in names] for names in (inputs, outputs)]
+    specs = [
+        [TensorSpec(letter, datatype, shape) for letter in names] for names in (inputs, outputs)
+    ]
     arguments = [
         tuple(Argument(name=spec.name, datatype="FP32", form="tensor", shape=(4,)) for spec in side)
         for side in specs
