@@ -6,12 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import yaml
 
 from backends.onnx_models import write
-from inferd.config.scheduling import ModelDynamicBatching
+from inferd.config.model import ModelConfig
+from inferd.config.scheduling import ModelDynamicBatching, ModelQueuePolicy
 from inferd.errors import ConfigError
 from inferd.repository.layout import Reading, scan
 from inferd.repository.model_config import decode_model_config
+from inferd.repository.model_folder import with_config
 from inferd.repository.source import ModelSource
 
 OUTPUT = "output: [{name: y, data_type: TYPE_FP32, dims: [3], label_filename: %s}]\n"
@@ -190,7 +193,7 @@ def test_an_empty_configuration_is_the_default(tmp_path: Path) -> None:
         ("max_batch_sise: 3", "did you mean max_batch_size?"),
         ("max_batch_size: many", "max_batch_size"),
         ("max_batch_size: -1", "max_batch_size"),
-        ("name: other", "is 'other', the folder is named 'm'"),
+        ("name: other", "is 'other', the model is named 'm'"),
         ("sequence_batching: {}\ninput: [", "config.yaml"),
         ("sequence_batching: {max_sequence_idle_microseconds: -5}", "sequence_batching"),
         (
@@ -434,7 +437,63 @@ def test_protobufs_json_is_read_where_it_may_come() -> None:
         strict=False,
     )
     assert config.max_batch_size == 4
-    assert config.dynamic_batching == ModelDynamicBatching(max_queue_delay_microseconds=100)
+    policy = ModelQueuePolicy(allow_timeout_override=False)
+    assert config.dynamic_batching == ModelDynamicBatching(
+        max_queue_delay_microseconds=100, default_queue_policy=policy
+    )
+
+
+def test_what_is_left_out_there_is_what_triton_takes_it_for() -> None:
+    """As in config.pbtxt; null says nothing, nor does a count of 0, which Triton prints."""
+    config = decode_model_config(
+        {
+            "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["2"]}], "parameters": None,
+            "dynamic_batching": {"default_queue_policy": None}, "version_policy": None,
+            "model_warmup": [{"count": 0}], "instance_group": [{"count": 0}],
+        },
+        file="parameters.config", strict=False,
+    )  # fmt: skip
+    assert (config.max_batch_size, config.model_warmup[0].batch_size) == (0, 0)
+    assert config.dynamic_batching is not None
+    assert not config.dynamic_batching.default_queue_policy.allow_timeout_override
+    assert config.instance_count == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, [], {"default_queue_policy": 5}, {"priority_queue_policy": []}]
+)
+def test_what_is_no_message_there_is_named(wrong: object) -> None:
+    with pytest.raises(ConfigError) as refused:
+        decode_model_config({"dynamic_batching": wrong}, file="parameters.config", strict=False)
+    assert refused.value.field.startswith("dynamic_batching")
+
+
+# -- another configuration than its own -----------------------------------------------------------
+
+
+def test_another_configuration_may_choose_another_file_and_other_labels(tmp_path: Path) -> None:
+    folder = write(tmp_path, "m", b"x")
+    (folder / "labels.txt").write_text("cat")
+    (folder / "1" / "net.py").write_text("class TritonPythonModel: ...")
+    text = "default_model_filename: net.py\n" + OUTPUT % "labels.txt"
+    other = decode_model_config(yaml.safe_load(text), file="")
+    source = with_config(only(tmp_path), other)
+    assert (source.backend, source.labels) == ("python", {"y": ("cat",)})
+    assert source.versions[1].path.name == "net.py:TritonPythonModel"
+
+
+def test_another_configuration_mends_one_that_is_wrong(tmp_path: Path) -> None:
+    write(tmp_path, "m", b"x", 1, "nonsense: 1")
+    source = with_config(only(tmp_path), ModelConfig())
+    assert (source.error, source.backend, [*source.versions]) == ("", "onnx", [1])
+
+
+def test_another_configuration_of_a_model_that_is_its_folder_has_to_fit_it(tmp_path: Path) -> None:
+    source = only(language_model(tmp_path / "m"))
+    assert with_config(source, ModelConfig(max_batch_size=3)).config.max_batch_size == 3
+    for wrong in (ModelConfig(backend="onnx"), ModelConfig(name="n")):
+        with pytest.raises(ConfigError):
+            with_config(source, wrong)
 
 
 @pytest.mark.parametrize("document", [{"maxBatchSize": 4}, {"max_batch_size": "4"}])
@@ -487,7 +546,7 @@ def test_a_version_may_be_a_language_model(tmp_path: Path) -> None:
         ("engine: {quantisation: int8}", "did you mean quantization?"),
         ("engine: {max_num_seqs: 0}", "engine.max_num_seqs"),
         ("engine: [1]", "engine"),
-        ("name: other", "the folder is named 'm'"),
+        ("name: other", "the model is named 'm'"),
         ("backend: onnxruntime", "a language model needs 'llm'"),
         ("max_batch_sise: 3", "did you mean max_batch_size?"),
     ],

@@ -1,6 +1,7 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -376,8 +377,34 @@ async def test_a_configuration_given_with_the_load_is_used(
 async def test_a_configuration_for_another_model_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "m", add(1))
     async with Managed(tmp_path) as managed:
-        with pytest.raises(ConfigError, match="is 'other', the model is 'm'"):
+        with pytest.raises(ConfigError, match="is 'other', the model is named 'm'"):
             await managed.manager.load("m", ModelConfig(name="other"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"python": "/bin/sh"}, {"requirements": ("x",)},
+     {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "$$TRITON_MODEL_DIRECTORY/1/e.tar"}}}],
+)  # fmt: skip
+@pytest.mark.parametrize("files", [{}, {"1/model.onnx": add(1), "1/e.tar": b""}])
+@on_loop
+async def test_a_configuration_from_the_network_says_no_code_to_run(
+    files: dict[str, bytes], said: dict[str, Any], tmp_path: Path
+) -> None:
+    write(tmp_path, "m", add(1))
+    async with Managed(tmp_path) as managed:
+        config = ModelConfig(backend="onnxruntime", isolation="process", **said)
+        with pytest.raises(InvalidRequest, match="says what code runs"):
+            await managed.manager.load("m", config, files)
+
+
+@on_loop
+async def test_a_model_may_be_told_its_own_environment_again(tmp_path: Path) -> None:
+    own = {"EXECUTION_ENV_PATH": "$$TRITON_MODEL_DIRECTORY/env"}
+    write(tmp_path, "m", add(1), 1, f"parameters: {own}")
+    async with Managed(tmp_path) as managed:
+        await managed.manager.load("m", ModelConfig(parameters=own))
+        assert await managed.ask() == 1
 
 
 # -- look-up --------------------------------------------------------------------------------------

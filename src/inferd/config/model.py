@@ -274,7 +274,8 @@ def check_refused(document: object, *, file: str) -> None:
 
 
 def in_field_names(document: object) -> object:
-    """A document whose keys may be in camelCase, as protobuf's JSON is, with Triton's own names."""
+    """A document in protobuf's JSON, whose keys may be in camelCase, in Triton's own names; null is
+    nothing said, and so is a count of 0."""
     if isinstance(document, list):
         return [in_field_names(entry) for entry in document]
     if not isinstance(document, dict):
@@ -286,6 +287,7 @@ def in_field_names(document: object) -> object:
             else in_field_names(value)
         )
         for name, value in document.items()
+        if value is not None and (name, value) != ("count", 0)
     }
 
 

@@ -30,8 +30,8 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
 
 
 def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
-    """The fields of a text, those that are left out as Triton takes them; numbers of 64 bits are
-    text, as in protobuf's JSON. Raises ConfigError."""
+    """The fields of a text; numbers of 64 bits are text, as in protobuf's JSON, and what holds a
+    default of the message is left out. Raises ConfigError."""
     from google.protobuf import json_format, text_format
 
     from inferd.schemas.pb.messages import POOL, message_class
@@ -44,7 +44,7 @@ def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
         field, why = _explained(_PLACE.sub("", str(error)))
         raise ConfigError(f"{where}{why}", file=file, field=field) from None
     fields: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return _completed(fields)
+    return fields
 
 
 def format_pbtxt(document: dict[str, Any]) -> str:
@@ -81,8 +81,9 @@ def _explained(text: str) -> tuple[str, str]:
     return "", text
 
 
-def _completed(fields: dict[str, Any]) -> dict[str, Any]:
-    """What is left out in Triton's files, where inferd's own would mean something else.
+def as_triton_reads(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a valid configuration, with what is left out of Triton's where inferd's own
+    would mean something else.
 
     Dimensions that are written out hold the batch where `max_batch_size` is 0, which protobuf does
     not tell from nothing said: without them the model is asked. A request's time-out is not looked

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from inferd.config.engine import EngineConfig
 from inferd.config.model import ModelConfig, check_refused, in_field_names
-from inferd.config.pbtxt import SUFFIX, read_pbtxt
+from inferd.config.pbtxt import SUFFIX, as_triton_reads, read_pbtxt
 from inferd.config.scheduling import ModelDynamicBatching, check_batching, check_instances
 from inferd.config.strict import decode_struct, read_document
 from inferd.config.tensors import check_tensors
@@ -51,13 +51,15 @@ def read_config(
 def decode_model_config(document: object, *, file: str, strict: bool = True) -> ModelConfig:
     """A model's configuration from plain data; raises ConfigError naming file, field and fix.
 
-    Not strict is how it comes through the load API: protobuf's JSON, with camelCase names and
-    numbers as text.
+    Not strict is how Triton has it, in a file or through the load API: protobuf's JSON, with
+    camelCase names and numbers as text, and what is left out as Triton takes it.
     """
     if not strict:
         document = in_field_names(document)
     check_refused(document, file=file)
     config = decode_struct(document, ModelConfig, file=file, strict=strict)
+    if not strict and isinstance(document, dict):
+        config = decode_struct(as_triton_reads(document), ModelConfig, file=file, strict=False)
     check_tensors(config, file=file)
     decode_struct(config.engine, EngineConfig, file=file, field="engine", strict=strict)
     check_batching(config.dynamic_batching or ModelDynamicBatching(), file=file)
@@ -68,7 +70,7 @@ def decode_model_config(document: object, *, file: str, strict: bool = True) -> 
 def check_name(config: ModelConfig, name: str) -> None:
     """Raises ConfigError when a configuration is another model's."""
     if config.name and config.name != name:
-        raise ConfigError(f"is '{config.name}', the folder is named '{name}'", field="name")
+        raise ConfigError(f"is '{config.name}', the model is named '{name}'", field="name")
 
 
 def is_below(filename: str) -> bool:

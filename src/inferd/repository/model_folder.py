@@ -11,6 +11,7 @@ An ensemble has no files: its versions are empty folders, or version 1 without a
 
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,25 +57,32 @@ MOST_FILES = 10_000
 
 
 def whole_folder_source(folder: Path, kind: FolderFormat, config_name: str = "") -> ModelSource:
-    """A folder that a framework saved, as version 1 of a model named after it."""
+    """A folder that a framework saved, as version 1 of a model named after it; what is wrong with
+    it is its error."""
     name = folder.resolve().name
     try:
         config = read_config(folder, FOLDER_CONFIG_NAMES, config_name)
-        check_name(config, name)
-        backend = ALIASES.get(config.backend, config.backend) or kind.backend
-        if backend != kind.backend:
-            what = "a language model" if kind.backend == LLM else "this folder"
-            raise ConfigError(f"{what} needs '{kind.backend}'", field="backend")
-        named = config.default_model_filename
-        if named and (recognise(folder / named) or not (folder / named).exists()):
-            raise ConfigError(
-                f"'{named}' is not what {backend} loads, which is this folder as a whole; take it "
-                "out, or put the file into a folder called 1",
-                field="default_model_filename",
-            )
-        labels = read_labels(folder, config)
+        return _described_whole(folder, kind, name, config)
     except ConfigError as error:
-        return ModelSource(name, error=str(error))
+        return ModelSource(name, error=str(error), folder=folder)
+
+
+def _described_whole(
+    folder: Path, kind: FolderFormat, name: str, config: ModelConfig
+) -> ModelSource:
+    check_name(config, name)
+    backend = ALIASES.get(config.backend, config.backend) or kind.backend
+    if backend != kind.backend:
+        what = "a language model" if kind.backend == LLM else "this folder"
+        raise ConfigError(f"{what} needs '{kind.backend}'", field="backend")
+    named = config.default_model_filename
+    if named and (recognise(folder / named) or not (folder / named).exists()):
+        raise ConfigError(
+            f"'{named}' is not what {backend} loads, which is this folder as a whole; take it "
+            "out, or put the file into a folder called 1",
+            field="default_model_filename",
+        )
+    labels = read_labels(folder, config)
     files = sorted(folder.iterdir()) if backend == LLM else _files_below(folder)
     version = VersionSource(folder, fingerprint(f for f in files if f.is_file()))
     missing = ""
@@ -87,11 +95,22 @@ def versioned_source(folder: Path, config_name: str = "") -> ModelSource:
     """A folder of versions; what is wrong with it is its error."""
     name = folder.resolve().name
     try:
-        config = read_config(folder, CONFIG_NAMES, config_name)
-        check_name(config, name)
-        return described_source(folder, name, config)
+        return described_source(folder, name, read_config(folder, CONFIG_NAMES, config_name))
     except ConfigError as error:
-        return ModelSource(name, error=str(error))
+        return ModelSource(name, error=str(error), folder=folder)
+
+
+def with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
+    """A model with this configuration in place of its own, which may be what is wrong with it;
+    raises ConfigError."""
+    folder = source.folder
+    if folder is None:
+        check_name(config, source.name)
+        return replace(source, config=config)
+    kind = recognise_folder(folder)
+    if kind is not None:
+        return _described_whole(folder, kind, source.name, config)
+    return described_source(folder, source.name, config)
 
 
 def described_source(
@@ -102,6 +121,7 @@ def described_source(
     As in Triton, a version looks different whatever has changed in the folder, but for what belongs
     to other versions alone.
     """
+    check_name(config, name)
     backend = _backend(config, folder)
     labels = read_labels(folder, config)
     numbers = versions_in(folder)
@@ -110,7 +130,7 @@ def described_source(
     if backend == ENSEMBLE:
         at = numbers or {1: folder}
         versions = {number: VersionSource(path, beside) for number, path in at.items()}
-        return ModelSource(name, config, backend, versions, labels, sent=sent)
+        return ModelSource(name, config, backend, versions, labels, "", folder, sent)
     for number, directory in sorted(numbers.items()):
         path = _model_in(directory, config, backend)
         if backend == PYTHON:

@@ -8,7 +8,6 @@ version is loaded (`version_loader.py`) and which of them a request gets (`model
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 from inferd.batching.rate_limiter import RateLimiter
 from inferd.config.backend_config import NO_SETTINGS, BackendConfig
 from inferd.config.model import ModelConfig
-from inferd.errors import ConfigError, InferdError, InvalidRequest, ModelNotFound
+from inferd.errors import InferdError, InvalidRequest, ModelNotFound
 from inferd.observability.tracing import Tracing
 from inferd.repository.formats import ENSEMBLE
 from inferd.repository.layout import READING, Reading, scan
+from inferd.repository.model_folder import with_config
 from inferd.repository.source import ModelSource
 from inferd.repository.version_policy import choose_versions
 from inferd.serving.answer_cache import Cache
@@ -31,6 +31,7 @@ from inferd.serving.served_llm import LoadProgress
 from inferd.serving.served_model import ServedModel
 from inferd.serving.version_loader import VersionLoader
 from inferd.serving.version_record import Served, VersionRecord
+from inferd.workers.environment import EXECUTION_ENV
 
 _log = logging.getLogger("inferd.models")
 
@@ -82,12 +83,8 @@ class ModelManager(ModelTable):
         Raises ModelNotFound, or ConfigError or InvalidRequest with what failed.
         """
         trust = self._loader.trust
-        if override is not None and (override.python or override.requirements) and not trust:
-            raise InvalidRequest(
-                "a configuration from the network says what code runs (python, requirements) only "
-                "where the server was started with --trust"
-            )
         if files:
+            self._check_code(override, ModelConfig())
             async with self.sent.laid_out(files) as sent:
                 config = override or ModelConfig()
                 source = await self._loader.off_loop(lambda: sent.source(name, config, trust))
@@ -98,9 +95,24 @@ class ModelManager(ModelTable):
         found = sources.get(name)
         if found is None:
             raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
-        source = found if override is None else _with_config(found, override)
-        await self._load_source(source, sources)
+        if override is not None:
+            self._check_code(override, found.config)
+            config = override
+            found = await self._loader.off_loop(lambda: with_config(found, config))
+        await self._load_source(found, sources)
         (self.overridden.discard if override is None else self.overridden.add)(name)
+
+    def _check_code(self, config: ModelConfig | None, own: ModelConfig) -> None:
+        """Raises InvalidRequest for a configuration from the network that says what code runs, and
+        is not allowed to; a model's own environment it may name."""
+        if config is None or self._loader.trust:
+            return
+        named = config.parameter(EXECUTION_ENV)
+        if config.python or config.requirements or named not in ("", own.parameter(EXECUTION_ENV)):
+            raise InvalidRequest(
+                "a configuration from the network says what code runs (python, requirements, "
+                f"{EXECUTION_ENV}) only where the server was started with --trust"
+            )
 
     async def _load_source(self, source: ModelSource, sources: Mapping[str, ModelSource]) -> None:
         """Load a model and, of an ensemble, those of `sources` that it is made of and that are not
@@ -323,9 +335,3 @@ class ModelManager(ModelTable):
 
 async def _drained(models: Iterable[Served]) -> None:
     await asyncio.gather(*[served.drain() for served in models])
-
-
-def _with_config(source: ModelSource, config: ModelConfig) -> ModelSource:
-    if config.name and config.name != source.name:
-        raise ConfigError(f"is '{config.name}', the model is '{source.name}'", field="name")
-    return replace(source, config=config, error="")
