@@ -275,6 +275,7 @@ def test_what_is_streamed_has_the_clients_shape(calls: Any) -> None:
 
 def test_auto_completed_configuration(client: Any) -> None:
     config = client.get_model_config("auto")
+    assert config["default_model_filename"] == "model.py"
     assert config["max_batch_size"] == 8
     assert config["input"][0]["dims"] == [4]
     row = given(http, "IN", floats(1, 2, 3, 4))

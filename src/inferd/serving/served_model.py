@@ -29,6 +29,7 @@ from inferd.errors import (
 )
 from inferd.observability.statistics import ModelStatistics
 from inferd.observability.tracing import ModelTrace
+from inferd.repository.python_classes import TRITON_CLASS
 from inferd.serving.answer_cache import AnswerCache, Cache
 from inferd.serving.dynamic_model import dynamic_batcher
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
@@ -162,6 +163,11 @@ class ServedModel:
     def limits(self) -> Sequence[Limits]:
         """What the instances of each model need that its requests run on, as far as limited."""
         return [self.spec.limits] if self.spec.limits is not None else []
+
+    @property
+    def filename(self) -> str:
+        """The file or folder that it is, with its class where Triton would not find that."""
+        return self.spec.path.name.removesuffix(f":{TRITON_CLASS}")
 
     @property
     def keeps_answers(self) -> bool:

@@ -113,7 +113,13 @@ async def test_the_configuration_in_force_is_complete(tmp_path: Path) -> None:
         (tensor,) = printed[kind]
         assert (tensor["name"], tensor["data_type"], tensor["dims"]) == (name, "TYPE_FP32", [4])
     assert printed["version_policy"] == {"latest": {"num_versions": 1}}
-    assert printed["instance_group"][0]["kind"] == "KIND_CPU"
+    (group,) = printed["instance_group"]
+    assert (group["name"], group["kind"]) == ("m", "KIND_CPU")
+    assert printed["optimization"] == {
+        "priority": "PRIORITY_DEFAULT", "gather_kernel_buffer_threshold": 0,
+        "eager_batching": False, "input_pinned_memory": {"enable": True},
+        "output_pinned_memory": {"enable": True},
+    }  # fmt: skip
     assert printed["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 1024
 
 

@@ -16,6 +16,7 @@ from inferd.config.model import (
     ModelWarmup,
     WarmupInput,
 )
+from inferd.config.optimization import ModelOptimization
 from inferd.config.scheduling import (
     BatchInput,
     BatchOutput,
@@ -53,7 +54,7 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         "batch_output": [_of_batch(entry) for entry in config.batch_output],
         "instance_group": [] if ensemble is not None else _instance_groups(served),
         "default_model_filename": config.default_model_filename
-        or ("" if ensemble is not None else served.spec.path.name),
+        or ("" if ensemble is not None else served.filename),
         "cc_model_filenames": dict(config.cc_model_filenames),
         "metric_tags": dict(config.metric_tags),
         "parameters": {
@@ -71,13 +72,15 @@ def model_config(served: ServedModel) -> dict[str, Any]:
         result["dynamic_batching"] = _dynamic_batching(
             config.dynamic_batching or ModelDynamicBatching()
         )
-    if config.optimization is not None:
-        result["optimization"] = _set_fields(config.optimization)
+    result["optimization"] = {**_PINNED, **_set_fields(config.optimization or ModelOptimization())}
     if config.model_metrics.metric_control:
         result["model_metrics"] = _set_fields(config.model_metrics)
     if config.response_cache.enable:
         result["response_cache"] = {"enable": True}
     return result
+
+
+_PINNED = {name: {"enable": True} for name in ("input_pinned_memory", "output_pinned_memory")}
 
 
 def _input(spec: TensorSpec, said: ModelInput | None, batched: bool) -> dict[str, Any]:
@@ -182,10 +185,11 @@ def _ensemble_scheduling(ensemble: ModelEnsembling) -> dict[str, Any]:
 
 
 def _instance_groups(served: ServedModel) -> list[dict[str, Any]]:
-    groups = served.config.instance_group or (ModelInstanceGroup(),)
+    said = served.config.instance_group
+    groups = said or (ModelInstanceGroup(),)
     return [
         {
-            "name": group.name or f"{served.name}_{index}",
+            "name": group.name or (f"{served.name}_{index}" if said else served.name),
             "kind": _kind(group),
             "count": group.count,
             **({} if group.rate_limiter is None else {"rate_limiter": _limits(group.rate_limiter)}),
