@@ -47,6 +47,8 @@ def words(*arguments: str) -> list[str]:
         (["--grpc-max-connection-age=1500"], ["--grpc-max-connection-age-secs", "1.5"]),
         (["--trace-level=TIMESTAMPS"], ["--trace-config", "level=TIMESTAMPS"]),
         (["--trace-log-frequency", "9"], ["--trace-config", "triton,log-frequency=9"]),
+        (["--response-cache-byte-size=9"], ["--cache-config", "local,size=9"]),
+        (["--response-cache-byte-size=0"], []),
         (["--allow-sagemaker=false", "--model-namespacing=0"], []),
         (["--http-port=1", "-x", "--foo", "bar"], ["--http-port=1", "-x", "--foo", "bar"]),
         (["--", "--allow-http=false"], ["--", "--allow-http=false"]),

@@ -105,6 +105,15 @@ def test_what_kubernetes_sets_beside_a_service_called_inferd_is_not_ours() -> No
     assert load_server_config({}, None, environ).config == ServerConfig()
 
 
+@pytest.mark.parametrize(
+    "field", ["exit_timeout_secs", "repository_poll_secs", "grpc_min_ping_interval_secs"]
+)
+def test_times_that_may_be_none_at_all_in_triton_may_be_here(field: str) -> None:
+    assert getattr(load_server_config({field: 0.0}, None, {}).config, field) == 0
+    with pytest.raises(ConfigError, match=field):
+        load_server_config({field: -1.0}, None, {})
+
+
 def test_origins_name_the_option_as_it_is_typed() -> None:
     argv = {"paths": ("m.onnx",), "strict_readiness": False, "access_log": True}
     origins = load_server_config(argv, None, {}).origins

@@ -470,6 +470,15 @@ async def test_a_model_stays_traced_when_it_is_loaded_again(tmp_path: Path) -> N
 
 
 @on_loop
+async def test_a_repository_that_is_looked_at_every_0_seconds_is_looked_at_once(
+    tmp_path: Path,
+) -> None:
+    config = ServerConfig(model_control_mode="poll", repository_poll_secs=0)
+    async with Managed(tmp_path) as managed:
+        await ControlPlane(managed.manager, config).poll()  # which has nothing to wait for
+
+
+@on_loop
 async def test_an_override_stays_until_the_next_load_whatever_the_repository_says(
     tmp_path: Path,
 ) -> None:

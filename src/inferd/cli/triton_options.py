@@ -94,6 +94,10 @@ def _verbose(value: str) -> Words:
     return ["--log-verbose", {"true": "1", "false": "0"}.get(value.lower(), value)]
 
 
+def _cache_size(value: str) -> Words:
+    return [] if value == "0" else ["--cache-config", f"local,size={value}"]
+
+
 _SAME_FLAGS = (
     "strict-readiness", "exit-on-error", "log-info", "log-warning", "log-error",
 )  # fmt: skip
@@ -121,7 +125,7 @@ TAKEN: Final[Mapping[str, Callable[[str], Words]]] = {
     **{name: _milliseconds(name, ours) for name, ours in _IN_MILLISECONDS.items()},
     "grpc-http2-max-ping-strikes": _valued("grpc-max-ping-strikes"),
     "log-verbose": _verbose,
-    "response-cache-byte-size": _valued("cache-config", "local,size="),
+    "response-cache-byte-size": _cache_size,
     "trace-level": _valued("trace-config", "level="),
     "trace-rate": _valued("trace-config", "rate="),
     "trace-count": _valued("trace-config", "count="),

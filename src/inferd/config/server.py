@@ -102,10 +102,11 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Seconds, Meta(description="How long a pinged gRPC client may take to answer.")
     ] = 20.0
     grpc_min_ping_interval_secs: Annotated[
-        Seconds,
+        float,
         Meta(
+            ge=0,
             description="A ping that follows another one sooner, with no answer between them, is "
-            "too early."
+            "too early.",
         ),
     ] = 300.0
     grpc_max_ping_strikes: Annotated[
@@ -153,7 +154,11 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Meta(description="Model to load at start in explicit mode (repeatable; * is all)."),
     ] = ()
     repository_poll_secs: Annotated[
-        Seconds, Meta(description="Seconds between two looks at the repository in poll mode.")
+        float,
+        Meta(
+            ge=0,
+            description="Seconds between two looks at the repository in poll mode; 0 looks once.",
+        ),
     ] = 15.0
     model_config_name: Annotated[
         Annotated[str, Meta(pattern=r"^[^/\s]*$")],
@@ -233,7 +238,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         bool, Meta(description="Exit at start when a model cannot be loaded.")
     ] = False
     exit_timeout_secs: Annotated[
-        Seconds, Meta(description="How long requests in flight may take to finish on shutdown.")
+        float,
+        Meta(ge=0, description="How long requests in flight may take to finish on shutdown."),
     ] = 30.0
     threads: Annotated[
         int, Meta(ge=0, description="Cores that models may use; 0 is all that this process has.")

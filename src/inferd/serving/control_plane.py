@@ -32,8 +32,9 @@ class ControlPlane:
         manager.asks.control = self
         self._mode = config.model_control_mode
         self._load_model = config.load_model
-        self._polls = config.model_control_mode == "poll" or config.reload
+        followed = config.model_control_mode == "poll" or config.reload
         self._poll_secs = RELOAD_POLL_S if config.reload else config.repository_poll_secs
+        self._polls = followed and self._poll_secs > 0
         self._known: set[str] = set()
         self._changing: set[asyncio.Task[None]] = set()
 
