@@ -90,6 +90,17 @@ def test_names_of_the_users_own_are_not_taken_for_fields() -> None:
         assert list(warmup.inputs) == ["reshape"]
 
 
+def test_names_of_the_users_own_stay_as_they_are_below_a_field_in_camel_case() -> None:
+    step = {"modelName": "n", "inputMap": {"aB": "cD"}, "outputMap": {"eF": "gH"}}
+    config = read(
+        {"metricTags": {"aB": "c"}, "ensembleScheduling": {"step": [step]}}, strict=False
+    )
+    assert config.metric_tags == {"aB": "c"}
+    assert config.ensemble_scheduling is not None
+    (read_step,) = config.ensemble_scheduling.step
+    assert (read_step.input_map, read_step.output_map) == ({"aB": "cD"}, {"eF": "gH"})
+
+
 @pytest.mark.parametrize("document", [[], "text", 3, None])
 def test_what_is_no_mapping_is_refused(document: object) -> None:
     refusal(document)

@@ -283,7 +283,7 @@ def in_field_names(document: object) -> object:
     return {
         _field_name(str(name)): (
             {key: in_field_names(entry) for key, entry in value.items()}
-            if name in OWN_NAMES and isinstance(value, dict)
+            if _field_name(str(name)) in OWN_NAMES and isinstance(value, dict)
             else in_field_names(value)
         )
         for name, value in document.items()
