@@ -92,9 +92,7 @@ def test_names_of_the_users_own_are_not_taken_for_fields() -> None:
 
 def test_names_of_the_users_own_stay_as_they_are_below_a_field_in_camel_case() -> None:
     step = {"modelName": "n", "inputMap": {"aB": "cD"}, "outputMap": {"eF": "gH"}}
-    config = read(
-        {"metricTags": {"aB": "c"}, "ensembleScheduling": {"step": [step]}}, strict=False
-    )
+    config = read({"metricTags": {"aB": "c"}, "ensembleScheduling": {"step": [step]}}, strict=False)
     assert config.metric_tags == {"aB": "c"}
     assert config.ensemble_scheduling is not None
     (read_step,) = config.ensemble_scheduling.step

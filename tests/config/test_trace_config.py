@@ -22,6 +22,16 @@ def test_levels_may_be_several() -> None:
     assert found.settings == {"trace_level": ["TIMESTAMPS", "TENSORS"]}
 
 
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [("MAX", "TIMESTAMPS"), ("min", "TIMESTAMPS"), ("on", "TIMESTAMPS"), ("Off", "OFF"),
+     ("tensors", "TENSORS"), ("foo", "foo")],
+)  # fmt: skip
+def test_levels_may_be_said_in_all_words_of_tritonservers(said: str, level: str) -> None:
+    assert read_trace_config([f"level={said}"]).settings == {"trace_level": [level]}
+    assert read_trace_config(["mode=TRITON"]).settings == {"trace_mode": ["triton"]}
+
+
 def test_nothing_is_traced_for_opentelemetry_and_that_is_told() -> None:
     found = read_trace_config(
         ["mode=opentelemetry", "opentelemetry,url=localhost:4318", "level=TIMESTAMPS"]

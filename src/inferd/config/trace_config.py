@@ -15,6 +15,13 @@ SETTINGS = {
 
 TRITON_SETTINGS = {"file": "", "log-frequency": "log_frequency"}
 
+_LEVELS = {
+    **dict.fromkeys(("off", "false"), "OFF"),
+    **dict.fromkeys(("timestamps", "true", "on", "min", "max"), "TIMESTAMPS"),
+    "tensors": "TENSORS",
+}
+"""Words that tritonserver takes for levels, to the extension's."""
+
 _FIELD = "trace_config"
 
 
@@ -49,8 +56,14 @@ def read_trace_config(entries: Iterable[str]) -> TraceConfig:
         elif setting == "file":
             file = value
         else:
-            settings.setdefault(known[setting], []).append(value)
+            settings.setdefault(known[setting], []).append(_as_extension(setting, value))
     if settings.get("trace_mode") == ["opentelemetry"]:
         ignored.append("mode=opentelemetry: nothing is traced; traces are written to a file only")
         settings = {}
     return TraceConfig(file, settings, tuple(ignored))
+
+
+def _as_extension(setting: str, value: str) -> str:
+    if setting == "level":
+        return _LEVELS.get(value.lower(), value)
+    return value.lower() if setting == "mode" else value
