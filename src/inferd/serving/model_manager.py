@@ -8,6 +8,7 @@ version is loaded (`version_loader.py`) and which of them a request gets (`model
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -95,11 +96,11 @@ class ModelManager(ModelTable):
         found = sources.get(name)
         if found is None:
             raise ModelNotFound(f"failed to load '{name}', failed to poll from model repository")
+        source = found
         if override is not None:
             self._check_code(override, found.config)
-            config = override
-            found = await self._loader.off_loop(lambda: with_config(found, config))
-        await self._load_source(found, sources)
+            source = await self._loader.off_loop(partial(with_config, found, override))
+        await self._load_source(source, sources)
         (self.overridden.discard if override is None else self.overridden.add)(name)
 
     def _check_code(self, config: ModelConfig | None, own: ModelConfig) -> None:

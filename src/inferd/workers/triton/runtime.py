@@ -85,7 +85,7 @@ class TritonRuntime:
                     "model_instance_kind": group["kind"].removeprefix("KIND_"),
                     "model_instance_name": self._instance,
                     "model_instance_device_id": str(next(iter(group.get("gpus") or ()), 0)),
-                    "model_repository": str(file.parent.parent),
+                    "model_repository": start.folder or str(file.parent.parent),
                     "model_version": str(start.version),
                     "model_name": start.model,
                 }
