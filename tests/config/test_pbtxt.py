@@ -176,6 +176,12 @@ def test_comments_may_be_in_any_encoding(tmp_path: Path) -> None:
     assert read_pbtxt(path)["parameters"] == {"#'#": {}}
 
 
+def test_a_sign_may_stand_apart_from_its_number(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.write_text('input { name: "- 1" dims: [ - 1, -\t2, -3 ] }')
+    assert read_pbtxt(path)["input"] == [{"name": "- 1", "dims": ["-1", "-2", "-3"]}]
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_pbtxt(tmp_path / FILE)

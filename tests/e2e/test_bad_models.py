@@ -79,7 +79,7 @@ BAD_CONFIGS: dict[str, tuple[str, list[str]]] = {
     "twice": ("max_batch_size: 4\nmax_batch_size: 8\n", ["max_batch_size"]),
     "syntax": ("max_batch_size: [4\n", ["config.yaml"]),
     "list": ("- 1\n", ["config.yaml"]),
-    "name": ("name: other\n", ["name", "'other'", "folder"]),
+    "name": ("name: other\n", ["name", "'other'", "the model is named"]),
     "no_such_input": (
         "input: [{name: nope, data_type: TYPE_FP32, dims: [16]}]\n",
         ["the model has no 'nope'; it has: x"],

@@ -20,13 +20,13 @@ _UNKNOWN_FIELD: Final = re.compile(r'Message type "([\w.]+)" has no field named 
 _UNKNOWN_VALUE: Final = re.compile(r'Enum type "([\w.]+)" has no value named (\w+)')
 _PLACE: Final = re.compile(r"^\d+:\d+ : ")
 
-_COMMENT: Final = re.compile(rb"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""")
-"""A string, which may hold what looks like a comment, or a comment."""
+_TIDIED: Final = re.compile(rb"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*|(-)[ \t]+""")
+"""A string, which may hold what looks like the rest; a comment; a sign that stands apart."""
 
 
 def read_pbtxt(path: Path) -> dict[str, Any]:
     """The fields of a file, by Triton's names; raises ConfigError naming file, line and column."""
-    return parse_file(path, parse_pbtxt, _without_comments)
+    return parse_file(path, parse_pbtxt, _tidied)
 
 
 def parse_pbtxt(text: str, file: str) -> dict[str, Any]:
@@ -59,9 +59,10 @@ def format_pbtxt(document: dict[str, Any]) -> str:
     return text
 
 
-def _without_comments(raw: bytes) -> bytes:
-    """Comments may be in any encoding; every line stays where it is."""
-    return _COMMENT.sub(rb"\1", raw)
+def _tidied(raw: bytes) -> bytes:
+    """What protobuf's C++ reads and its Python does not: comments in any encoding, and `- 1`.
+    Every line stays where it is."""
+    return _TIDIED.sub(rb"\1\2", raw)
 
 
 def _explained(text: str) -> tuple[str, str]:
