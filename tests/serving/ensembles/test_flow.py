@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inferd.serving.ensembles.flow import Call, Flow
 from inferd.serving.ensembles.graph import EnsembleGraph
+from inferd.types.inference import SequenceStep
 from inferd.types.tensor import Array
 from serving.ensembles.graphs import graph, member
 
@@ -32,7 +33,7 @@ def finish(flow: Flow, call: Call, *values: float) -> None:
 
 
 def answers(flow: Flow) -> list[list[float]]:
-    return [[float(array[0]) for array in answer] for answer in flow.answers()]
+    return [[float(array[0]) for array in answer.arrays] for answer in flow.answers()]
 
 
 def test_a_step_runs_when_its_tensors_are_there_and_its_outputs_are_handed_on_as_they_are() -> None:
@@ -83,6 +84,43 @@ def test_an_input_that_was_left_out_is_left_out_of_its_steps() -> None:
     assert list(call.inputs) == ["q"]
     (call,) = Flow(made, {}).calls()
     assert call.inputs == {}
+
+
+def test_an_output_that_was_not_given_is_left_out_of_what_comes_behind() -> None:
+    flow = begin(
+        graph("a(x=in) -> y=t, z=u", "b(x=t, w=u) -> y=out", members={
+            "a": member("x", "yz"), "b": member("xw")})
+    )  # fmt: skip
+    (first,) = flow.calls()
+    flow.arrived(first, [number(1), None])
+    flow.ended(first)
+    (second,) = flow.calls()
+    assert list(second.inputs) == ["x"]
+    flow.arrived(second, [None])
+    flow.ended(second)
+    assert [answer.arrays for answer in flow.answers()] == [[None]]
+    assert flow.finished
+
+
+def test_what_a_model_says_of_the_sequence_is_that_of_all_that_is_made_of_its_outputs() -> None:
+    made = graph(
+        "a(x=in) -> y=t", "b(x=t) -> y=u", "c(x=in) -> y=v", "d(x=u, w=v) -> y=out",
+        members={"d": member("xw")},
+    )  # fmt: skip
+    came, said = SequenceStep(5, start=True), SequenceStep(7, end=True)
+    flow = Flow(made, {"in": number(1)}, came)
+    first, beside = flow.calls()
+    assert first.sequence == beside.sequence == came
+    flow.arrived(first, [number(2)], said)
+    flow.ended(first)
+    (second,) = flow.calls()
+    assert second.sequence == said
+    finish(flow, second, 3)
+    finish(flow, beside, 4)
+    (last,) = flow.calls()
+    assert last.sequence == said
+    finish(flow, last, 5)
+    assert [answer.sequence for answer in flow.answers()] == [said]
 
 
 # -- streams --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Ensembles of models whose runs the test ends."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fakes import clock, on_loop, turns
 from inferd.batching.batcher import BatchResult
 from inferd.errors import BackendError, InvalidRequest, ModelUnavailable, Overloaded, RequestTimeout
+from inferd.serving.ensembles.run import sequence_said
 from inferd.types.inference import InferenceResponse, RequestedOutput, SequenceStep
 from serving.ensembles.fake_models import Fakes, fake_model
 
@@ -71,7 +73,7 @@ async def test_what_a_request_says_of_itself_travels_along() -> None:
     step = SequenceStep(5, start=True)
     fakes.ask(
         id="7", parameters={"p": 1}, timeout_us=10**9, deadline_ns=deadline_ns, priority=3,
-        session="s", sequence=step,
+        session="s", sequence=step, depth=2,
     )  # fmt: skip
     await turns(2)
     fakes.runners["a"].finish()
@@ -80,6 +82,7 @@ async def test_what_a_request_says_of_itself_travels_along() -> None:
     came = batch.items[0].request
     assert (came.id, came.parameters, came.timeout_us) == ("7", {"p": 1}, 10**9)
     assert (came.deadline_ns, came.priority, came.session) == (deadline_ns, 3, "s")
+    assert came.depth == 2
     assert came.sequence == step
     await fakes.settle()
 
@@ -376,13 +379,69 @@ async def test_a_response_without_outputs_goes_nowhere() -> None:
 
 
 @on_loop
-async def test_an_output_that_is_missing_is_named() -> None:
+async def test_a_step_that_needs_an_output_that_is_missing_says_so() -> None:
     fakes = line()
     fakes.ask()
     await turns(2)
     ((batch, done),) = fakes.runners["a"].running
     done(batch, BatchResult(None, None, 0, 0, each=[[None]]))
-    assert fakes.told() == ("in ensemble 'e', step 1 (model 'a'): the model gave no output 'y'")
+    assert fakes.told().startswith(
+        "in ensemble 'e', step 2 (model 'b'): expected 1 inputs but got 0 inputs for model 'b'"
+    )
+
+
+@on_loop
+async def test_an_output_that_no_model_gave_is_not_in_the_answer() -> None:
+    fakes = line()
+    fakes.ask()
+    await turns(2)
+    fakes.runners["a"].finish()
+    await turns(2)
+    ((batch, done),) = fakes.runners["b"].running
+    done(batch, BatchResult(None, None, 0, 0, each=[[None]]))
+    (answer,) = fakes.answers
+    assert isinstance(answer, InferenceResponse)
+    assert answer.outputs == []
+
+
+# -- what models say beside tensors ---------------------------------------------------------------
+
+
+@on_loop
+async def test_a_model_moves_its_request_to_another_sequence_and_the_answer_says_which() -> None:
+    fakes = line()
+    fakes.ask(sequence=SequenceStep(5, start=True))
+    await turns(2)
+    ((batch, done),) = fakes.runners["a"].running
+    said = {"sequence_id": 7, "sequence_end": True, "mine": "stays"}
+    done(batch, BatchResult([np.zeros((1, 4), np.float32)], None, 0, 0, parameters={0: said}))
+    await turns(2)
+    ((batch, _),) = fakes.runners["b"].running
+    assert batch.items[0].request.sequence == SequenceStep(7, end=True)
+    fakes.runners["b"].finish()
+    (answer,) = fakes.answers
+    assert isinstance(answer, InferenceResponse)
+    assert answer.parameters == {"sequence_id": 7, "sequence_start": False, "sequence_end": True}
+
+
+@on_loop
+async def test_what_else_models_say_does_not_go_on() -> None:
+    fakes = line()
+    fakes.ask()
+    await turns(2)
+    ((batch, done),) = fakes.runners["a"].running
+    done(batch, BatchResult([np.zeros((1, 4), np.float32)], None, 0, 0, parameters={0: {"p": 1}}))
+    await fakes.settle()
+    (answer,) = fakes.answers
+    assert isinstance(answer, InferenceResponse)
+    assert answer.parameters is None
+
+
+@pytest.mark.parametrize("said", [{"sequence_id": 1.5}, {"sequence_id": True},
+                                  {"sequence_id": 3, "sequence_start": 1}])  # fmt: skip
+def test_what_a_model_says_of_a_sequence_has_its_types(said: dict[str, Any]) -> None:
+    with pytest.raises(BackendError, match="the model's parameter 'sequence_"):
+        sequence_said(said, None)
 
 
 # -- with and without a batch dimension -----------------------------------------------------------

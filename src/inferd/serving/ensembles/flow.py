@@ -7,10 +7,28 @@ who runs a step.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from inferd.serving.ensembles.graph import EnsembleGraph, Scope, Step
+from inferd.types.inference import SequenceStep
 from inferd.types.tensor import Array
+
+
+class Made(NamedTuple):
+    """A tensor that is there, or, None, that was left out; `sequence` is whose it is, where the
+    model that made it has said so."""
+
+    array: Array | None
+    sequence: SequenceStep | None = None
+
+
+class Answer(NamedTuple):
+    """Arrays in the order of the graph's outputs, None for one that no model gave; `sequence` is
+    that of the answer."""
+
+    arrays: list[Array | None]
+    sequence: SequenceStep | None
 
 
 class Branch:
@@ -26,7 +44,7 @@ class Branch:
         self.parent = parent
         self.source = source
         self.scope = scope
-        self.tensors: dict[str, Array] = {}
+        self.tensors: dict[str, Made] = {}
         self.begun: set[int] = set()
         self.left = 0
         """Steps of this branch that have not ended."""
@@ -36,13 +54,13 @@ class Branch:
         """Answers of it that its client has not taken yet."""
         self.closed = False
 
-    def find(self, tensor: str) -> Array | None:
-        """A tensor of this branch or of those around it."""
+    def find(self, tensor: str) -> Made | None:
+        """A tensor of this branch or of those around it; None where it is not made yet."""
         branch: Branch | None = self
         while branch is not None:
-            array = branch.tensors.get(tensor)
-            if array is not None:
-                return array
+            made = branch.tensors.get(tensor)
+            if made is not None:
+                return made
             branch = branch.parent
         return None
 
@@ -56,32 +74,38 @@ class Branch:
 
 
 class Call:
-    """A step that is to be run, with its inputs by the names of the step's model."""
+    """A step that is to be run, with its inputs by the names of the step's model, and where in
+    which sequence."""
 
-    __slots__ = ("branch", "inputs", "step")
+    __slots__ = ("branch", "inputs", "sequence", "step")
 
-    def __init__(self, step: Step, branch: Branch, inputs: dict[str, Array]) -> None:
+    def __init__(
+        self, step: Step, branch: Branch, inputs: dict[str, Array], sequence: SequenceStep | None
+    ) -> None:
         self.step = step
         self.branch = branch
         self.inputs = inputs
+        self.sequence = sequence
 
 
 class Flow:
-    """One request; `tensors` are the ensemble's inputs, without those that were left out."""
+    """One request of a sequence or of none; `tensors` are the ensemble's inputs, without those that
+    were left out."""
 
-    def __init__(self, graph: EnsembleGraph, tensors: dict[str, Array]) -> None:
+    def __init__(
+        self, graph: EnsembleGraph, tensors: Mapping[str, Array],
+        sequence: SequenceStep | None = None,
+    ) -> None:  # fmt: skip
         self.graph = graph
-        self._absent = {spec.name for spec in graph.inputs if spec.name not in tensors}
+        self._sequence = sequence
         self._ready: deque[Call] = deque()
         self._held: dict[int, deque[Call]] = {}
         self._running: dict[int, int] = {}
-        self._answers: deque[list[Array]] = deque()
+        self._answers: deque[Answer] = deque()
         self._untaken: deque[Branch] = deque()
         self._credits: list[Call] = []
         self.root = self._branch(None, None, ())
-        self._put(self.root, tensors)
-        for tensor in self._absent:
-            self._begin_with(tensor, self.root)
+        self._put(self.root, {spec.name: Made(tensors.get(spec.name)) for spec in graph.inputs})
 
     @property
     def finished(self) -> bool:
@@ -103,8 +127,8 @@ class Flow:
             self._running[index] = running + 1
             yield call
 
-    def answers(self) -> Iterator[list[Array]]:
-        """What can be answered now: arrays in the order of the graph's outputs."""
+    def answers(self) -> Iterator[Answer]:
+        """What can be answered now."""
         while self._answers:
             yield self._answers.popleft()
 
@@ -115,15 +139,20 @@ class Flow:
 
     # -- what has happened --------------------------------------------------------------------
 
-    def arrived(self, call: Call, outputs: Sequence[Array]) -> None:
-        """A step has given its outputs, in its order: a response of a stream, or all there is."""
+    def arrived(
+        self, call: Call, outputs: Sequence[Array | None], sequence: SequenceStep | None = None
+    ) -> None:
+        """A step has given its outputs, in its order, None for one that it did not give: a response
+        of a stream, or all there is. With a `sequence` what comes of them is of that one."""
         step, branch = call.step, call.branch
         if step.member.streams:
             parent = branch
             branch = self._branch(parent, call, (*parent.scope, step.index))
             parent.children.append(branch)
-        tensors = {name: array for (_, name), array in zip(step.outputs, outputs, strict=True)}
-        self._put(branch, tensors)
+        if sequence is None and call.sequence is not self._sequence:
+            sequence = call.sequence
+        made = zip(step.outputs, outputs, strict=True)
+        self._put(branch, {name: Made(array, sequence) for (_, name), array in made})
         self._settle()
 
     def ended(self, call: Call) -> None:
@@ -152,7 +181,7 @@ class Flow:
         branch.left = sum([step.scope == scope for step in self.graph.steps])
         return branch
 
-    def _put(self, branch: Branch, tensors: dict[str, Array]) -> None:
+    def _put(self, branch: Branch, tensors: dict[str, Made]) -> None:
         branch.tensors.update(tensors)
         for tensor in tensors:
             self._begin_with(tensor, branch)
@@ -166,14 +195,20 @@ class Flow:
         if step.index in branch.begun:
             return
         inputs = {}
+        found = []
         for spec, tensor in step.inputs:
-            array = branch.find(tensor)
-            if array is not None:
-                inputs[spec.name] = array
-            elif tensor not in self._absent:
+            made = branch.find(tensor)
+            if made is None:
                 return
+            found.append(made)
+            if made.array is not None:
+                inputs[spec.name] = made.array
         branch.begun.add(step.index)
-        self._ready.append(Call(step, branch, inputs))
+        self._ready.append(Call(step, branch, inputs, self._sequence_of(found)))
+
+    def _sequence_of(self, tensors: Sequence[Made]) -> SequenceStep | None:
+        """That of the first which has one, or else the request's."""
+        return next((made.sequence for made in tensors if made.sequence), self._sequence)
 
     def _settle(self) -> None:
         """Answer what can be, in order, and close what has ended."""
@@ -182,10 +217,11 @@ class Flow:
     def _close(self, branch: Branch) -> None:
         if branch.scope == self.graph.scope and not branch.answered:
             found = [branch.find(spec.name) for spec in self.graph.outputs]
-            arrays = [array for array in found if array is not None]
-            if len(arrays) == len(found):
+            made = [tensor for tensor in found if tensor is not None]
+            if len(made) == len(found):
                 branch.answered = True
-                self._answer(branch, arrays)
+                arrays = [tensor.array for tensor in made]
+                self._answer(branch, Answer(arrays, self._sequence_of(made)))
         while branch.children:
             first = branch.children[0]
             self._close(first)
@@ -196,8 +232,8 @@ class Flow:
             branch.closed = True
             self._credit(branch)
 
-    def _answer(self, branch: Branch, arrays: list[Array]) -> None:
-        self._answers.append(arrays)
+    def _answer(self, branch: Branch, answer: Answer) -> None:
+        self._answers.append(answer)
         if self.graph.streams:
             self._untaken.append(branch)
             around: Branch | None = branch

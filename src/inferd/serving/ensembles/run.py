@@ -9,24 +9,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from inferd.batching.batch import Batch, StreamPart
 from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import OnDone, OnPart, QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.observability.statistics import Histogram
 from inferd.serving.ensembles.arrays import fitted
-from inferd.serving.ensembles.flow import Call, Flow
+from inferd.serving.ensembles.flow import Answer, Call, Flow
 from inferd.serving.ensembles.graph import EnsembleGraph, Step
 from inferd.serving.served_model import ServedModel
-from inferd.types.inference import InferenceResponse
+from inferd.types.inference import InferenceResponse, Parameters, SequenceStep
 from inferd.types.tensor import Array, LeftOut
 
 Done = Callable[[Batch, BatchResult], None]
 
 _clock_ns = time.perf_counter_ns
-_NOT_ASKED_FOR: Array = np.empty(0)
 
 
 class StepRunner(Protocol):
@@ -62,7 +59,7 @@ class EnsembleRun:
         self._ended = False
         arrays = zip(runner.graph.inputs, batch.items[0].arrays, strict=True)
         given = {s.name: array for s, array in arrays if not isinstance(array, LeftOut)}
-        self._flow = Flow(graph, given)
+        self._flow = Flow(graph, given, batch.items[0].request.sequence)
 
     def go(self) -> None:
         """Begin what can begin, tell what can be told, and end where nothing is left."""
@@ -79,7 +76,10 @@ class EnsembleRun:
         self._flow.taken(parts)
         self._pass_on()
 
-    def end(self, error: InferdError | None, outputs: list[Array] | None = None) -> None:
+    def end(
+        self, error: InferdError | None, outputs: list[Array | None] | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:  # fmt: skip
         """The one way in which it ends; what its models still have of it is given up."""
         if self._ended:
             return
@@ -89,7 +89,9 @@ class EnsembleRun:
         for _, item, _ in calls.values():
             item.cancel()
         infer_ns = _clock_ns() - self._batch.start_ns
-        self._done(self._batch, BatchResult(outputs, error, 0, infer_ns))
+        each = None if outputs is None else [outputs]
+        told = None if parameters is None else {0: parameters}
+        self._done(self._batch, BatchResult(None, error, 0, infer_ns, each=each, parameters=told))
 
     def _begin(self, call: Call) -> None:
         on_part = partial(self._part, call) if call.step.member.streams else None
@@ -122,28 +124,32 @@ class EnsembleRun:
             self.go()
 
     def _arrived(self, call: Call, response: InferenceResponse) -> bool:
-        """Hand outputs on; where one is missing that there has to be, it ends here."""
+        """Hand outputs on; a step that needs one that the model did not give says so itself. What
+        the model says of a sequence goes along, as in Triton, and nothing else that it says."""
+        sequence = None
+        if response.parameters:
+            try:
+                sequence = sequence_said(response.parameters, call.sequence)
+            except BackendError as error:
+                self.end(self._runner.within(call.step, error))
+                return False
         made = {tensor.name: tensor.array for tensor in response.outputs}
-        missing = [name for name, _ in call.step.outputs if name not in made]
-        if missing:
-            error = BackendError(f"the model gave no output '{missing[0]}'")
-            self.end(self._runner.within(call.step, error))
-            return False
-        self._flow.arrived(call, [made[name] for name, _ in call.step.outputs])
+        self._flow.arrived(call, [made.get(name) for name, _ in call.step.outputs], sequence)
         return True
 
     def _tell(self) -> None:
         streams = self._runner.graph.streams
-        outputs: list[Array] = []
+        outputs: list[Array | None] = []
+        parameters: Parameters | None = None
         for answer in self._flow.answers():
-            outputs = self._placed(answer)
+            outputs, parameters = self._placed(answer), _parameters(answer.sequence)
             if streams and self._batch.on_part is not None:
-                self._batch.on_part(StreamPart(outputs))
+                self._batch.on_part(StreamPart(outputs, parameters))
                 if self._ended:  # who was told has left
                     return
         self._pass_on()
         if self._flow.finished:
-            self.end(None, [] if streams else outputs)
+            self.end(None, [] if streams else outputs, None if streams else parameters)
 
     def _pass_on(self) -> None:
         """Have the models that stream go on, as far as their responses have been dealt with."""
@@ -153,13 +159,41 @@ class EnsembleRun:
                 served, item, _ = running
                 served.took(item, 1)
 
-    def _placed(self, answer: list[Array]) -> list[Array]:
+    def _placed(self, answer: Answer) -> list[Array | None]:
         """An answer's arrays in the places of the ensemble's outputs."""
-        full = self._runner.graph
+        full, arrays = self._runner.graph, answer.arrays
         if full.mixed:
-            shapes = [spec.shape for spec in self._graph.outputs]
-            answer = [fitted(array, shape) for array, shape in zip(answer, shapes, strict=True)]
+            arrays = [
+                None if array is None else fitted(array, spec.shape)
+                for array, spec in zip(arrays, self._graph.outputs, strict=True)
+            ]
         if self._graph is full:
-            return answer
-        made = {s.name: array for s, array in zip(self._graph.outputs, answer, strict=True)}
-        return [made.get(spec.name, _NOT_ASKED_FOR) for spec in full.outputs]
+            return arrays
+        made = {s.name: array for s, array in zip(self._graph.outputs, arrays, strict=True)}
+        return [made.get(spec.name) for spec in full.outputs]
+
+
+def sequence_said(parameters: Parameters, sequence: SequenceStep | None) -> SequenceStep | None:
+    """What the parameters of a model's response say of its request's sequence, if they do; raises
+    BackendError."""
+    if parameters.keys().isdisjoint(("sequence_id", "sequence_start", "sequence_end")):
+        return None
+    id = parameters.get("sequence_id", sequence.id if sequence is not None else 0)
+    if isinstance(id, bool) or not isinstance(id, int | str):
+        raise BackendError(f"the model's parameter 'sequence_id' must be an id, got {id!r}")
+    flags = []
+    for name in ("sequence_start", "sequence_end"):
+        flag = parameters.get(name, False)
+        if not isinstance(flag, bool):
+            raise BackendError(f"the model's parameter '{name}' must be true or false: {flag!r}")
+        flags.append(flag)
+    return SequenceStep(id, *flags) if id else None
+
+
+def _parameters(sequence: SequenceStep | None) -> Parameters | None:
+    """What an answer says of its sequence, as Triton's do."""
+    if sequence is None:
+        return None
+    return {
+        "sequence_id": sequence.id, "sequence_start": sequence.start, "sequence_end": sequence.end,
+    }  # fmt: skip

@@ -210,7 +210,8 @@ class EnsembleRunner:
                 tensor.array = fitted(tensor.array, specs[tensor.name])
         request = InferenceRequest(
             step.model, step.version, inputs, self._names[step.index], came.id, came.parameters,
-            came.timeout_us, came.deadline_ns, came.priority, came.sequence, came.session,
+            came.timeout_us, came.deadline_ns, came.priority, call.sequence, came.session,
+            depth=came.depth,
         )  # fmt: skip
         return served, served.submit(request, on_done, on_part, item.riders)
 
