@@ -11,7 +11,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.serving.request_jobs import particulars_of, result_of, rows_of, stacked
 from inferd.types.datatype import DATATYPES
-from inferd.types.tensor import LeftOut
+from inferd.types.tensor import Array, LeftOut
 from inferd.workers.memory import Window, pack, unpack
 from inferd.workers.messages import Done, Loaded, Packed, Part, Run
 
@@ -67,14 +67,15 @@ class BatchForm:
         inputs = [None if isinstance(column[0], LeftOut) else next(packed) for column in columns]
         return inputs, shapes
 
-    def result(self, done: Done, items: Sequence[QueuedRequest], outward: Window) -> BatchResult:
-        """What came of a job; times are not known here."""
+    def result(
+        self, done: Done, items: Sequence[QueuedRequest], outputs: list[Array]
+    ) -> BatchResult:
+        """What came of a job whose merged outputs are these; times are not known here."""
         if self.requests:
-            return result_of(done, items, outward)
+            return result_of(done, items, outputs)
         if len(done.errors) == len(items):
             return BatchResult(None, done.errors[0], 0, 0, done.errors)
         if done.each is None:
-            outputs = [unpack(packed, outward, True) for packed in done.outputs]
             return BatchResult(outputs, None, 0, 0, done.errors)
         each = [[unpack(p, None, False) for p in packed if p is not None] for packed in done.each]
         return BatchResult(None, None, 0, 0, done.errors, each)

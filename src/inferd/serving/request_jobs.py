@@ -10,7 +10,7 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.types.tensor import Array
-from inferd.workers.memory import Window, unpack
+from inferd.workers.memory import unpack
 from inferd.workers.messages import Done, Packed, Particulars
 
 Outputs = Sequence[Array | None]
@@ -60,9 +60,9 @@ def stacked(packed: Packed, column: Sequence[Array]) -> Packed:
     return Packed(packed.datatype, shape, packed.data, packed.size)
 
 
-def result_of(done: Done, items: Sequence[QueuedRequest], outward: Window) -> BatchResult:
-    """What came of a job; times are not known here. Nothing is run again for an error: the model
-    has seen its requests, and each has its own."""
+def result_of(done: Done, items: Sequence[QueuedRequest], outputs: list[Array]) -> BatchResult:
+    """What came of a job whose merged outputs are these; times are not known here. Nothing is run
+    again for an error: the model has seen its requests, and each has its own."""
     rows = rows_of(items)
     result = BatchResult(None, None, 0, 0, dict(done.errors), reschedule=done.reschedule)
     if done.each is not None:
@@ -72,10 +72,10 @@ def result_of(done: Done, items: Sequence[QueuedRequest], outward: Window) -> Ba
         ]
         result.parameters = done.parameters  # type: ignore[assignment]
     else:
-        result.outputs = [unpack(packed, outward, True) for packed in done.outputs]
+        result.outputs = outputs
         if done.stacked:
             count = len(items) - len(done.errors) - len(done.reschedule)
-            result.each = [[output[place] for output in result.outputs] for place in range(count)]
+            result.each = [[output[place] for output in outputs] for place in range(count)]
             result.outputs = None
     if len(rows) == len(items) or not (result.errors or result.each is not None):
         return result

@@ -348,15 +348,9 @@ class WorkerPool:
                     seat.restarts.answered()
 
     def _done(self, seat: Seat, job: Job, event: Done) -> None:
-        inward, outward = seat.windows(job.slot)
-        result = self._form.result(event, job.batch.items, outward)
+        result = self._form.result(event, job.batch.items, seat.outputs(job, event))
         if job.overdue:
             self._blame_time(result)
-        if event.kept:
-            seat.drop_slot(job)
-        else:
-            inward.trim()
-        outward.trim()
         ran_ns = _clock_ns() - job.given_ns
         if result.error is None:
             seat.restarts.answered()

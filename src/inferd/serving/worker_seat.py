@@ -6,6 +6,7 @@ It refuses to choose what is run where (`worker_pool.py`).
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -16,8 +17,9 @@ from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
 from inferd.observability.custom_metrics import Meter
 from inferd.serving.visits import Visits
-from inferd.workers.memory import SLOTS, Window
-from inferd.workers.messages import Command, Event, Loaded
+from inferd.types.tensor import Array
+from inferd.workers.memory import KEPT_BYTES, SLOTS, Window, unpack, unpack_lent
+from inferd.workers.messages import Command, Done, Event, Loaded
 from inferd.workers.process import Worker
 from inferd.workers.restarts import Restarts
 
@@ -26,8 +28,14 @@ _log = logging.getLogger("inferd.worker")
 StartWorker = Callable[[Callable[[Event], None], Callable[[InferdError], None]], Awaitable[Worker]]
 """Starts a worker, which tells these two what it says and why it has ended. Raises InferdError."""
 
-
 NO_SLOT: Final = -1
+
+LENT_BYTES: Final = 1 << 20
+"""Outputs that are larger together are not copied: their slot is lent to whoever holds them."""
+
+MOST_LENT: Final = SLOTS // 2
+KEPT_SLOTS: Final = 4
+"""So many free slots keep the memory of what was lent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,8 +92,7 @@ class Seat:
         loop = asyncio.get_running_loop()
         loaded = self._loaded = loop.create_future()
         ended = self._ended = loop.create_future()
-        self._slots.clear()
-        self._next_slot = 0
+        self.forget_slots()
         self.says_ready = True
 
         def hear(event: Event) -> None:
@@ -179,6 +186,11 @@ class Seat:
         assert self.worker is not None
         return self.worker.windows(slot)
 
+    def forget_slots(self) -> None:
+        """Another worker has other memory: what is lent of the last one's comes back to nobody."""
+        self._slots = []
+        self._next_slot = 0
+
     def take_slot(self) -> int:
         """A slot that no job has; raises MemoryError when there is none, since the model holds on
         to the memory of too many."""
@@ -189,9 +201,31 @@ class Seat:
         self._next_slot += 1
         return self._next_slot - 1
 
-    def drop_slot(self, job: Job) -> None:
-        """The model holds on to a slot's memory: it is not used again."""
-        job.slot = NO_SLOT
+    def outputs(self, job: Job, done: Done) -> list[Array]:
+        """What a job that has ended gave, merged. Its slot is free when the job is, or when nobody
+        holds any of these any more; never, where the model holds on to its memory."""
+        inward, outward = self.windows(job.slot)
+        size = sum([p.size for p in done.outputs if isinstance(p.data, int)])
+        taken = self._next_slot - len(self._slots) - len(self.jobs)
+        lent = size > LENT_BYTES and taken < MOST_LENT
+        if lent:
+            arrays, whole = unpack_lent(done.outputs, outward)
+        else:
+            arrays = [unpack(packed, outward, True) for packed in done.outputs]
+            outward.trim()
+        if done.kept:
+            job.slot = NO_SLOT
+            return arrays
+        inward.trim()
+        if lent:
+            slots, slot, job.slot = self._slots, job.slot, NO_SLOT
+
+            def come_back() -> None:  # on whatever thread lets go of the last
+                outward.trim(KEPT_BYTES if len(slots) < KEPT_SLOTS else 0)
+                slots.append(slot)
+
+            weakref.finalize(whole, come_back).atexit = False
+        return arrays
 
     def free(self, job: Job) -> None:
         """A job has ended."""

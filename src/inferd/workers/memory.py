@@ -56,9 +56,9 @@ class Window:
             self.map = mmap.mmap(self._fd, length, offset=self._offset)
         return self.map
 
-    def trim(self) -> None:
-        """Give the pages of a large window back to the system."""
-        if self.map is not None and len(self.map) > KEPT_BYTES:
+    def trim(self, kept_bytes: int = KEPT_BYTES) -> None:
+        """Give the pages of a window that is larger back to the system."""
+        if self.map is not None and len(self.map) > kept_bytes:
             self.map.madvise(mmap.MADV_REMOVE)
             self.map = None
 
@@ -110,6 +110,18 @@ def unpack(packed: Packed, window: Window | None, copy: bool) -> Array:
         return _texts_unpacked(buffer, start, packed.shape)
     array: Array = np.ndarray(packed.shape, kind.dtype, buffer, start)
     return array.copy() if copy else array
+
+
+def unpack_lent(packed: Sequence[Packed], window: Window) -> tuple[list[Array], Array]:
+    """Tensors of one job as views of the window, and what all of them hold on to."""
+    end = max(p.data + p.size for p in packed if isinstance(p.data, int))
+    whole: Array = np.frombuffer(window.reserve(end), np.uint8, end)
+    return [
+        unpack(p, window, False)
+        if isinstance(p.data, bytes) or p.datatype == BYTES.name
+        else np.ndarray(p.shape, DATATYPES[p.datatype].dtype, whole, p.data)
+        for p in packed
+    ], whole
 
 
 def unpack_all(packed: Sequence[Packed | None], window: Window, copy: bool) -> list[Array | None]:
