@@ -1,5 +1,6 @@
 import gc
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,6 +212,23 @@ def test_an_object_that_shrinks_is_an_error_and_nothing_worse(
     error = places.written(response(np.zeros(20, np.float32)))
     assert isinstance(error, InvalidRequest)
     assert os.path.getsize(tmp_path / "object") == left  # and it has not grown again
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_large_input_is_read_by_two_threads_if_there_are(
+    memory: SharedMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    monkeypatch.setattr(shared_memory, "HALVED_BYTES", 70)
+    let_go = threading.Event()
+    if busy:
+        shared_memory._helper.submit(let_go.wait)
+    try:
+        assert bytes(memory.reader()(place(3, 77))) == DATA[13:90]
+        os.truncate(tmp_path / "object", 80)  # within the second half
+        with pytest.raises(InvalidRequest, match="has shrunk since it was registered"):
+            memory.reader()(place(3, 77))
+    finally:
+        let_go.set()
 
 
 def test_an_object_that_vanishes_is_there_for_who_has_it(
