@@ -52,8 +52,31 @@ def test_a_tensor_of_torch_is_read_where_it_lies(server: inferd.Server) -> None:
     sent = torch.arange(8.0).reshape(2, 4)
     result = server.model("same").infer({"INPUT0": sent})
     assert result["OUTPUT0"].ctypes.data == sent.data_ptr()
-    back = torch.from_dlpack(server.model("id_FP32").infer({"INPUT0": sent})["OUTPUT0"])
-    assert torch.equal(back, sent)
+    back = torch.from_dlpack(result["OUTPUT0"])
+    assert back.data_ptr() == sent.data_ptr()
+    made = server.model("id_FP32").infer({"INPUT0": sent})["OUTPUT0"]
+    assert torch.from_dlpack(made).data_ptr() == made.ctypes.data
+    assert torch.equal(torch.from_dlpack(made), sent)
+
+
+class Exporter:
+    """What speaks DLPack and is nothing else."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __dlpack__(self, **asked: Any) -> Any:
+        return self.array.__dlpack__(**asked)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+def test_an_array_behind_dlpack_is_read_where_it_lies(server: inferd.Server) -> None:
+    sent = np.arange(8, dtype=np.float32).reshape(2, 4)
+    result = server.model("same").infer({"INPUT0": Exporter(sent)})
+    assert result["OUTPUT0"].ctypes.data == sent.ctypes.data
+    assert np.from_dlpack(result["OUTPUT0"]).ctypes.data == sent.ctypes.data
 
 
 def test_an_array_that_is_not_contiguous_is_understood_by_a_framework(

@@ -1,5 +1,7 @@
 """The life of a server in this process, and of its models; many callers at once."""
 
+import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,14 @@ import pytest
 import inferd
 from embedded.conftest import held, let_go
 from inferd.config.server import ServerConfig
-from inferd.errors import ConfigError, InferdError, ModelNotFound, ModelUnavailable, Overloaded
+from inferd.errors import (
+    ConfigError,
+    InferdError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    Overloaded,
+)
 from lifecycle.onnx_models import STEPS_PER_MS, Repository, add_sub, work
 from lifecycle.process import environment
 
@@ -52,6 +61,32 @@ def test_a_model_is_loaded_told_of_and_unloaded(server: inferd.Server) -> None:
     assert line["state"] in ("UNLOADING", "UNAVAILABLE")
     with pytest.raises(ModelNotFound, match="failed to load 'nope'"):
         server.load("nope")
+
+
+def test_a_model_is_loaded_and_unloaded_beside_what_else_a_loop_does(server: inferd.Server) -> None:
+    async def live() -> bool:
+        loading = asyncio.gather(server.aload("later"), server.aload("later"))
+        turns = 0
+        while not loading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await loading
+        assert turns > 1
+        ready = server.model("later").ready()
+        await server.aunload("later")
+        with pytest.raises(ModelNotFound, match="failed to load 'nope'"):
+            await server.aload("nope")
+        with pytest.raises(InvalidRequest, match="config is not JSON"):
+            await server.aload("later", "{")
+        left = asyncio.ensure_future(server.aload("later"))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        await server.aunload("later")  # behind the load, which goes on
+        return ready and left.cancelled()
+
+    assert asyncio.run(live())
+    assert not server.model("later").ready()
 
 
 def test_the_server_says_what_it_is_and_counts(server: inferd.Server) -> None:
@@ -144,6 +179,45 @@ def test_what_takes_longer_than_the_exit_timeout_is_told(tmp_path: Path) -> None
         with pytest.raises(ModelUnavailable, match="the server is closed"):
             asked.result(20)
     let_go.set()
+
+
+class Interrupt(BaseException):
+    """As of a key."""
+
+
+@pytest.mark.parametrize("way", ["infer", "stream"])
+def test_an_interrupted_wait_gives_the_request_up(tmp_path: Path, way: str) -> None:
+    repository = Repository(tmp_path / "repository")
+    named = {"backend": "held", "default_model_filename": "model.onnx"}
+    repository.add("slow", add_sub(), config={"max_batch_size": 8} | named)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    def key(thread: int) -> None:
+        assert held.wait(20)
+        signal.pthread_kill(thread, signal.SIGUSR1)
+
+    async def in_flight(core: Any) -> int:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return int(core.in_flight())
+
+    let_go.set()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with inferd.Server(repository.root) as server, ThreadPoolExecutor(1) as threads:
+            let_go.clear()
+            held.clear()
+            threads.submit(key, threading.get_ident())
+            model = server.model("slow")
+            ways = {"infer": lambda: model.infer(ONE), "stream": lambda: next(model.stream(ONE))}
+            with pytest.raises(Interrupt):
+                ways[way]()
+            assert server._thread.call(in_flight) == 0
+            let_go.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_loop_that_ends_unasked_leaves_nobody_waiting(

@@ -14,22 +14,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import uvloop
 
 from inferd.batching.queue import OnDone, QueuedRequest
 from inferd.config.server import ServerConfig
 from inferd.core import Core
+from inferd.embedded.feed import Feed
 from inferd.embedded.mailbox import Mailbox
 from inferd.errors import BackendError, InferdError, ModelUnavailable, Unsupported
 from inferd.serving.served_model import ServedModel
 from inferd.types.inference import InferenceRequest, InferenceResponse
 
 _log = logging.getLogger("inferd.embedded")
-
-PARTS_AHEAD: Final = 32
-"""Parts of a stream that wait for their reader before the model is held up."""
 
 
 class Ticket:
@@ -41,23 +39,6 @@ class Ticket:
         self.request = request
         self.done = done
         self.item: QueuedRequest | None = None
-        self.left = False
-
-
-class Feed:
-    """One stream that was handed over: `put` gets each part, then None or an error."""
-
-    __slots__ = ("left", "put", "request", "room", "task")
-
-    def __init__(
-        self,
-        request: InferenceRequest,
-        put: Callable[[InferenceResponse | InferdError | None], object],
-    ) -> None:
-        self.request = request
-        self.put = put
-        self.room = asyncio.Semaphore(PARTS_AHEAD)
-        self.task: asyncio.Task[None] | None = None
         self.left = False
 
 
@@ -118,9 +99,16 @@ class CoreThread:
     def call(self, function: Callable[[Core], Any]) -> Any:
         """What a function of the core's returns, or awaits, on the loop's thread; raises what it
         raises, and ModelUnavailable when the server is closed."""
+        return self._asking(function).result()
+
+    async def acall(self, function: Callable[[Core], Any]) -> Any:
+        """The same from the caller's own event loop; it goes on when the wait is left."""
+        return await asyncio.wrap_future(self._asking(function))
+
+    def _asking(self, function: Callable[[Core], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
         self._post(self._ask, future, function)
-        return future.result()
+        return future
 
     def glance(self, name: str, version: str) -> ServedModel | None:
         """The model that a request would get if it were there now; only a hint. Look-ups in a dict
@@ -251,10 +239,10 @@ class CoreThread:
     async def _read(self, feed: Feed) -> None:
         end: InferdError | None = _closed()
         try:
-            async with aclosing(self._core.data.stream(feed.request)) as responses:
-                async for response in responses:
+            async with aclosing(feed.open(self._core)) as parts:
+                async for part in parts:
                     await feed.room.acquire()
-                    feed.put(response)
+                    feed.put(part)
             end = None
         except InferdError as error:
             end = error
@@ -284,7 +272,7 @@ class CoreThread:
             return
         if not inspect.iscoroutine(value):
             self._asked.discard(future)
-            future.set_result(value)
+            _settle(future, None, value)
             return
         task = self._loop.create_task(value)
         task.add_done_callback(partial(self._asked_for, future))
@@ -296,12 +284,17 @@ class CoreThread:
         elif (error := task.exception()) is not None:
             _settle(future, error)
         else:
-            future.set_result(task.result())
+            _settle(future, None, task.result())
 
 
-def _settle(future: "Future[Any]", error: BaseException) -> None:
-    if not future.done():
+def _settle(future: "Future[Any]", error: BaseException | None, value: Any = None) -> None:
+    """Tell who waits, unless that has been done, or nobody does any more."""
+    if future.done() or not future.set_running_or_notify_cancel():
+        return
+    if error is not None:
         future.set_exception(error)
+    else:
+        future.set_result(value)
 
 
 def _closed() -> ModelUnavailable:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -45,3 +46,15 @@ class Mailbox:
                 call(*args)
             except Exception:
                 _log.exception("a call on the loop's thread raised")
+
+
+_of_thread = threading.local()
+
+
+def mailbox_here() -> Mailbox:
+    """That of the event loop that runs here: a thread has one at a time."""
+    loop = asyncio.get_running_loop()
+    found: Mailbox | None = getattr(_of_thread, "mailbox", None)
+    if found is None or found.loop is not loop:
+        found = _of_thread.mailbox = Mailbox(loop)
+    return found

@@ -1,15 +1,16 @@
 """One model of a server in this process, as its callers see it, on any thread or event loop."""
 
 import asyncio
-import threading
 import time
 from _thread import allocate_lock
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from queue import SimpleQueue
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from inferd.embedded.core_thread import CoreThread, Feed
-from inferd.embedded.mailbox import Mailbox
+from inferd.embedded.core_thread import CoreThread
+from inferd.embedded.feed import aparts, parts
+from inferd.embedded.generation import Prompt, Question
+from inferd.embedded.mailbox import mailbox_here
 from inferd.embedded.result import Result
 from inferd.embedded.tensors import tensors
 from inferd.errors import InferdError, InvalidRequest, OnlyStreams
@@ -17,6 +18,7 @@ from inferd.protocols.oip.metadata import model_metadata
 from inferd.protocols.oip.model_config import model_config
 from inferd.protocols.oip.parameters import request_options
 from inferd.protocols.oip.statistics import statistics
+from inferd.types.generation import GenerationDelta, GenerationOutput
 from inferd.types.inference import InferenceRequest, InferenceResponse, RequestedOutput
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class ModelHandle:
         result = await model.ainfer({"INPUT0": array})
         for result in model.stream({"INPUT0": array}): ...
         async for result in model.astream({"INPUT0": array}): ...
+        model.generate("Once upon a time").generations[0].text
 
     `inputs` are arrays by name. An array of numpy is not copied: the model reads the caller's
     memory, so leave it alone until the answer is there. One that is not C-contiguous, or unaligned,
@@ -95,7 +98,7 @@ class ModelHandle:
         """The same from the caller's own event loop, which goes on; leaving the wait cancels the
         request."""
         request = self._request(inputs, False, asked)
-        mailbox = _mailbox()
+        mailbox = mailbox_here()
         future: asyncio.Future[Answer] = mailbox.loop.create_future()
 
         def done(answer: Answer) -> None:
@@ -114,39 +117,53 @@ class ModelHandle:
         any other one. It begins with the first look; closing the generator cancels it, and so does
         an error among the answers, which is raised."""
         request = self._request(inputs, True, asked)
-        return self._parts(request)
+        return parts(self._thread, lambda core: core.data.stream(request), Result)
 
     def astream(self, inputs: Inputs, **asked: Unpack[Asked]) -> AsyncGenerator[Result, None]:
         """The same from the caller's own event loop."""
         request = self._request(inputs, True, asked)
-        return self._aparts(request)
+        return aparts(self._thread, lambda core: core.data.stream(request), Result)
 
-    def _parts(self, request: InferenceRequest) -> Generator[Result, None, None]:
-        arrived: SimpleQueue[Answer | None] = SimpleQueue()
-        feed = Feed(request, arrived.put)
-        self._thread.feed(feed)
-        answer: Answer | None = None
-        try:
-            while (answer := arrived.get()) is not None:
-                yield _result(answer)
-                self._thread.took(feed)
-        finally:
-            if answer is not None:
-                self._thread.drop(feed)
+    # -- text ----------------------------------------------------------------------------------
 
-    async def _aparts(self, request: InferenceRequest) -> AsyncGenerator[Result, None]:
-        mailbox = _mailbox()
-        arrived: asyncio.Queue[Answer | None] = asyncio.Queue()
-        feed = Feed(request, lambda answer: mailbox.post(arrived.put_nowait, answer))
-        self._thread.feed(feed)
-        answer: Answer | None = InvalidRequest("")  # until one is there
-        try:
-            while (answer := await arrived.get()) is not None:
-                yield _result(answer)
-                self._thread.took(feed)
-        finally:
-            if answer is not None:
-                self._thread.drop(feed)
+    def generate(self, prompt: Prompt, **options: Any) -> GenerationOutput:
+        """All that a language model makes of a prompt: a text, the ids of its tokens, or a chat,
+        which is a list of messages.
+
+            model.generate("Once upon a time", max_tokens=20).generations[0].text
+            model.generate([{"role": "user", "content": "Hello"}], temperature=0)
+
+        `options` are the fields of `POST /v1/completions`, for a chat of `POST
+        /v1/chat/completions`, with their defaults: of text 16 tokens. Raises as `infer`, TypeError
+        for an option that is unknown, and EngineDead.
+        """
+        question = Question(self.name, self.version, prompt, options)
+        output: GenerationOutput
+        (output,) = parts(self._thread, question.whole, _itself)
+        return output
+
+    async def agenerate(self, prompt: Prompt, **options: Any) -> GenerationOutput:
+        """The same from the caller's own event loop; leaving the wait ends it."""
+        question = Question(self.name, self.version, prompt, options)
+        output: GenerationOutput
+        async with aclosing(aparts(self._thread, question.whole, _itself)) as outputs:
+            (output,) = [output async for output in outputs]
+        return output
+
+    def generate_stream(
+        self, prompt: Prompt, **options: Any
+    ) -> Generator[GenerationDelta, None, None]:
+        """What is made of a prompt, as it comes; the last delta of each sequence says why it ended.
+        It begins with the first look; closing the generator ends it."""
+        question = Question(self.name, self.version, prompt, options)
+        return parts(self._thread, question.deltas, _itself)
+
+    def agenerate_stream(
+        self, prompt: Prompt, **options: Any
+    ) -> AsyncGenerator[GenerationDelta, None]:
+        """The same from the caller's own event loop."""
+        question = Question(self.name, self.version, prompt, options)
+        return aparts(self._thread, question.deltas, _itself)
 
     def _request(self, inputs: Inputs, streams: bool, asked: Asked) -> InferenceRequest:
         """What a caller says as a request; raises InvalidRequest."""
@@ -237,21 +254,13 @@ class _Wait:
         self.lock.release()
 
 
-_of_thread = threading.local()
-
-
-def _mailbox() -> Mailbox:
-    """That of the event loop that runs here: a thread has one at a time."""
-    loop = asyncio.get_running_loop()
-    found: Mailbox | None = getattr(_of_thread, "mailbox", None)
-    if found is None or found.loop is not loop:
-        found = _of_thread.mailbox = Mailbox(loop)
-    return found
-
-
 def _tell(future: "asyncio.Future[Answer]", answer: Answer) -> None:
     if not future.done():
         future.set_result(answer)
+
+
+def _itself(part: Any) -> Any:
+    return part
 
 
 def _result(answer: Answer) -> Result:

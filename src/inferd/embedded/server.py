@@ -100,16 +100,24 @@ class Server:
         Raises ModelNotFound, ConfigError, InvalidRequest with what failed, and ModelUnavailable
         unless `model_control_mode` is "explicit".
         """
-        if isinstance(config, str):
-            try:
-                config = json.loads(config)
-            except ValueError as error:
-                raise InvalidRequest(f"config is not JSON: {error}") from error
-        self._thread.call(lambda core: core.control.load(name, config, files))
+        read = _config(config)
+        self._thread.call(lambda core: core.control.load(name, read, files))
+
+    async def aload(
+        self, name: str, config: Mapping[str, Any] | str | None = None,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """The same from the caller's own event loop; it goes on when the wait is left."""
+        read = _config(config)
+        await self._thread.acall(lambda core: core.control.load(name, read, files))
 
     def unload(self, name: str) -> None:
         """Stop serving a model; returns when it takes no more requests. Raises as `load`."""
         self._thread.call(lambda core: core.control.unload(name))
+
+    async def aunload(self, name: str) -> None:
+        """The same from the caller's own event loop; it goes on when the wait is left."""
+        await self._thread.acall(lambda core: core.control.unload(name))
 
     # -- the server ----------------------------------------------------------------------------
 
@@ -136,3 +144,14 @@ class Server:
         """All metrics, as Prometheus reads them."""
         text: bytes = self._thread.call(lambda core: core.render_metrics())
         return text.decode()
+
+
+def _config(config: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None:
+    """A configuration that may be JSON; raises InvalidRequest."""
+    if not isinstance(config, str):
+        return config
+    try:
+        read: Mapping[str, Any] = json.loads(config)
+    except ValueError as error:
+        raise InvalidRequest(f"config is not JSON: {error}") from error
+    return read
