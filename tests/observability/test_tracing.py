@@ -72,10 +72,11 @@ def test_a_count_is_counted_down_to_the_end_of_tracing(
     ends(model, 5)
     assert tracing.settings() == TraceSettings(True, 1, 0, 0)
     assert (model.on, other.on) == (False, False)
+    assert sink.ids == [([1, 2, 3], True)]  # at once, and by themselves
     tracing.change({"count": 1})
     ends(other, 5)
     tracing.flush()
-    assert len(sink.traces) == 4
+    assert sink.ids[1:] == [([4], True)]
 
 
 def test_what_is_left_of_a_count_survives_other_changes(tracing: Tracing) -> None:

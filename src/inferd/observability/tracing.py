@@ -18,7 +18,8 @@ CHUNK = 256
 
 class TraceSettings(msgspec.Struct, frozen=True):
     """Every `rate`-th request that ends, `count` more of them (-1: any number); each
-    `log_frequency` make a file, with 0 all of them one."""
+    `log_frequency` make a file, with 0 all of them one, and so do those up to the last of `count`.
+    """
 
     timestamps: bool = False
     rate: int = 1000
@@ -178,6 +179,7 @@ class Tracing:
         if len(sampler.collected) >= (sampler.settings.log_frequency or CHUNK):
             self._write(sampler)
         if not sampler.settings.on:  # that was the last
+            self._write(sampler, apart=True)
             for model in self._models.values():
                 model.follow(model.sampler)
 
@@ -189,10 +191,10 @@ class Tracing:
     def _sampler(self, name: str) -> Sampler:
         return self._samplers.get(name) or self._samplers[""]
 
-    def _write(self, sampler: Sampler) -> None:
+    def _write(self, sampler: Sampler, apart: bool = False) -> None:
         traces, sampler.collected = sampler.collected, []
         if traces and self._sink is not None:
-            self._sink.write(traces, sampler.settings.log_frequency > 0)
+            self._sink.write(traces, apart or sampler.settings.log_frequency > 0)
 
 
 NOT_TRACED = Tracing().model("")

@@ -1,6 +1,8 @@
 """Ensembles of models whose runs the test ends."""
 
+import gc
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -202,6 +204,17 @@ async def test_a_model_that_comes_again_is_used_if_its_tensors_are_the_same() ->
     fakes.models["b"] = fake_model("b", fakes.runners["b"], version=3, inputs="z")
     assert fakes.ensemble.outdated
     assert "loaded again with other tensors" in fakes.ensemble.trouble
+
+
+@on_loop
+async def test_a_model_that_is_gone_is_not_held_on_to() -> None:
+    fakes = line()
+    fakes.ask()
+    await fakes.settle()
+    gone = weakref.ref(fakes.models.pop("a"))
+    del fakes.runners["a"]
+    gc.collect()
+    assert gone() is None
 
 
 # -- at once --------------------------------------------------------------------------------------

@@ -34,14 +34,14 @@ class EventStream:
         self._silent = True
         self._timer = asyncio.get_running_loop().call_later(PING_S, self._ping)
 
-    def send(self, data: bytes) -> None:
-        """Send events; the first take the answer's head with them."""
+    def send(self, data: bytes, status: int = 200) -> None:
+        """Send events; the first take the answer's head with them, and its status."""
         self._silent = False
         frame = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         if not self.begun:
             self.begun = True
             headers = [*self._headers(), *_HEADERS]
-            frame = self._connection.head(200, headers, _TYPE, None) + frame
+            frame = self._connection.head(status, headers, _TYPE, None) + frame
         self._connection.write(frame)
 
     def end(self, data: bytes = b"") -> None:

@@ -30,6 +30,8 @@ def changed_log_settings(settings: LogSettings, wire: Mapping[str, Any]) -> LogS
     """The settings with what a client wants changed; raises InvalidRequest, Unsupported."""
     changes: dict[str, bool | int] = {}
     for name, value in wire.items():
+        if value is None:  # it stays, as in Triton
+            continue
         if name in SEVERITIES:
             if not isinstance(value, bool):
                 raise InvalidRequest(f"log setting '{name}' takes true or false")

@@ -8,6 +8,7 @@ the loop's thread.
 import copy
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from inferd.batching.batch import Batch
 from inferd.batching.batcher import BatchResult
@@ -48,7 +49,8 @@ class EnsembleRunner:
         self.graph = graph
         self.timings = [Histogram(LATENCY_BOUNDS_NS) for _ in graph.steps]
         self._resolve = resolve
-        self._bound: dict[int, ServedModel] = {}
+        # A model that has been unloaded is nobody's any more, whether or not requests come.
+        self._bound: WeakValueDictionary[int, ServedModel] = WeakValueDictionary()
         self._runs: dict[QueuedRequest, EnsembleRun] = {}
         self._pruned: dict[tuple[int, ...], EnsembleGraph] = {}
         self._names = {

@@ -150,6 +150,16 @@ async def test_errors_behind_it_are_events(tmp_path: Path) -> None:
 
 
 @on_loop
+async def test_a_first_response_that_is_an_error_is_told_by_the_status(tmp_path: Path) -> None:
+    async with StreamingServer(tmp_path) as server:
+        server.plane.results = 2
+        server.plane.instead = {1: BackendError("the first one broke")}
+        async with Client.ask(server) as client:
+            assert (await client.head())[0] == 500
+            assert await client.events() == [{"error": "the first one broke"}, result(2)]
+
+
+@on_loop
 async def test_an_error_in_place_of_the_one_response(tmp_path: Path) -> None:
     async with StreamingServer(tmp_path) as server:
         server.plane.instead = {1: BackendError("broke")}

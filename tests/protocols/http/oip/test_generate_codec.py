@@ -85,6 +85,7 @@ def test_an_input_may_be_called_id() -> None:
         (b'{"x": {"a": 1}}', "input 'x' must be a value or a list of values"),
         (b'{"x": ["a", "b", "c"]}', "values that are not FP32"),
         (b'{"x": [[1], 2, 3]}', "'data' is not a regular array|not FP32"),
+        (b'{"x": [[1], [2, 3]]}', "input 'x' is not a regular array: rows differ in length"),
         (b'{"z": [1]}', "parameter 'z' has invalid type"),
         (b'{"parameters": {"z": null}}', "parameter 'z' has invalid type"),
         (b'{"parameters": 3}', "Expected JSON object for keyword: 'parameters'"),

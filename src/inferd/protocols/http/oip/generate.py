@@ -3,7 +3,8 @@ takes tensors; for language models in the words of Triton's backends for them.
 
 A request is answered in a task, which ends when the client leaves, and with it the model's work. An
 error before the first event is an answer with a status; one behind it is an event, `data:
-{"error": ...}`, and so is one that stands for a single response.
+{"error": ...}`, and so is one that stands for a single response: of the first one the status tells,
+too.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from inferd.protocols.http.answers import answer_error
 from inferd.protocols.http.compression import decompress
 from inferd.protocols.http.connection import Handler, HttpConnection
 from inferd.protocols.http.deadline import DEADLINE_HEADER, deadline_ns
-from inferd.protocols.http.errors import error_body
+from inferd.protocols.http.errors import STATUS_OF, error_body
 from inferd.protocols.http.event_stream import EventStream
 from inferd.protocols.http.oip.generate_codec import (
     ONE_RESPONSE,
@@ -166,7 +167,7 @@ class GenerateExchange:
         self._events.arm()
         async for part in parts:
             if isinstance(part, InferdError):
-                self._events.send(self._error(part))
+                self._events.send(self._error(part), STATUS_OF[part.code])
             else:
                 self._events.send(b"data: %b\n\n" % encode_generate(part))
             await self._connection.drained()

@@ -98,6 +98,10 @@ def _tensor(spec: TensorSpec, value: Any) -> Tensor:
         raise InvalidRequest(f"input '{spec.name}' must be a value or a list of values")
     flat = value if isinstance(value, list) else [value]
     while flat and all(isinstance(row, list) for row in flat):
+        if len({len(row) for row in flat}) > 1:
+            raise InvalidRequest(
+                f"input '{spec.name}' is not a regular array: rows differ in length"
+            )
         flat = [element for row in flat for element in row]
     shape = _shape(spec, len(flat))
     return json_tensor(InferInput(spec.name, shape, spec.datatype.name, None, flat))
