@@ -17,8 +17,10 @@ from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest, Stage
 from inferd.batching.rate_limiter import LimitedInstance, RateLimiter
 from inferd.config.model import ModelConfig
+from inferd.config.strict import decode_struct
 from inferd.errors import BackendError, InferdError, InvalidRequest, ModelUnavailable
 from inferd.serving.asks import MOST_DEEP, Asks
+from inferd.serving.ensembles.loading import load_ensemble
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.served_model import ServedModel
 from inferd.serving.worker_pool import WorkerPool
@@ -311,6 +313,29 @@ async def test_a_model_that_holds_what_the_one_that_it_asks_needs_is_told() -> N
     assert model.in_flight() == 1
     await asking.pool.aclose()
     await asked.pool.aclose()
+
+
+@on_loop
+async def test_a_model_that_would_wait_for_itself_within_an_ensemble_is_told() -> None:
+    fake = FakePool()
+    models: dict[str, ServedModel] = {}
+    asks = Asks(lambda name, _: models[name])
+    fake.pool._asked = partial(asks.heard, "m")
+    await fake.open()
+    models["m"] = served(fake)
+    step = {"model_name": "m", "input_map": {"x": "in"}, "output_map": {"x": "out"}}
+    said: dict[str, object] = {"max_batch_size": 4, "ensemble_scheduling": {"step": [step]}}
+    for side, name in (("input", "in"), ("output", "out")):
+        said[side] = [{"name": name, "data_type": "TYPE_FP32", "dims": [2]}]
+    spec = LoadSpec("e", 1, Path(), "ensemble", decode_struct(said, ModelConfig, file="e"), 1, {})
+    models["e"] = load_ensemble(spec, lambda name, _: models[name], clock())
+    models["m"].submit(request(), lambda _: None)
+    await turns(2)
+    worker, x = fake.made[0], {"in": pack_inline(FP32, np.zeros((1, 2), np.float32))}
+    worker.hear(Ask(1, "e", "predict", x, "", False))
+    (answer,) = [told for told in worker.told if isinstance(told, Answer)]
+    assert LOOP in str(answer.error)
+    await fake.pool.aclose()
 
 
 @on_loop

@@ -161,13 +161,15 @@ class Asks:
     def _in_circle(self, asker: str, seat: Seat, served: ServedModel) -> bool:
         """Whether the models form a circle, now that this one asks that one; raises InvalidRequest
         where it would wait for itself."""
-        if served.name == asker and served.instance_count == 1 and served.runs_one and seat.busy:
-            raise InvalidRequest(
-                f"model '{asker}' asks itself, and its only instance is the one that asks: it "
-                "would wait for ever; give it more instances"
-            )
-        asked = self._calls.setdefault(asker, set())
-        asked.add(served.name)
+        names = {served.name, *served.made_of}
+        if asker in names and seat.busy:
+            own = served if served.name == asker else self._resolve(asker, "")
+            if own.instance_count == 1 and own.runs_one:
+                raise InvalidRequest(
+                    f"model '{asker}' asks itself, and its only instance is the one that asks: it "
+                    "would wait for ever; give it more instances"
+                )
+        self._calls.setdefault(asker, set()).update(names)
         return self._reaches(served.name, asker)
 
     def _reaches(self, start: str, goal: str) -> bool:

@@ -206,6 +206,12 @@ class ServedModel:
         found by."""
         return self._own_identity
 
+    @property
+    def made_of(self) -> frozenset[str]:
+        """The names of all models that requests of it go through beside itself; those of an
+        ensemble's steps."""
+        return frozenset()
+
     def _place(self, request: InferenceRequest) -> int:
         """Which of the runners, and their queues, it is for: requests of a session all go the same
         way."""

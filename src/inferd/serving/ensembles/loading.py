@@ -58,6 +58,15 @@ class EnsembleModel(ServedModel):
         return [limits for member in self._runner.members() for limits in member.limits]
 
     @property
+    def made_of(self) -> frozenset[str]:
+        """See ServedModel; none where one of its models is not there."""
+        try:
+            members = self._runner.members()
+        except InferdError:
+            return frozenset()
+        return frozenset().union(*({one.name, *one.made_of} for one in members))
+
+    @property
     def mergeable(self) -> bool:
         """See ServedModel; each of its models must be, too."""
         try:
