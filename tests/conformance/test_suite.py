@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import onnx
 import pytest
@@ -12,6 +15,8 @@ from inferd.conformance.__main__ import main
 from inferd.conformance.check import CHECKS
 from inferd.conformance.checks import AREAS
 from inferd.conformance.repository import DATATYPES, LABELS, models, write_repository
+from inferd.conformance.suite import Unreachable, look
+from inferd.conformance.wire import Target
 from lifecycle.process import ServerProcess, free_port
 
 
@@ -68,6 +73,54 @@ def test_where_nobody_speaks_the_protocol_nothing_is_checked(
     assert "no server of the V2 protocol" in capsys.readouterr().err
     assert main(["http://127.0.0.1:1", "--area", "nothing"]) == 2
     assert "no area 'nothing'; there are: metadata" in capsys.readouterr().err
+
+
+@contextmanager
+def other(answers: dict[str, bytes]) -> Iterator[str]:
+    """The address of a server that knows these paths, and no others."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answers.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("content-length", str(len(body or b"{}")))
+            self.end_headers()
+            self.wfile.write(body or b"{}")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("said", [b"<html>", b"[]", b'{"hello": 1}'])
+def test_a_server_of_something_else_is_told_apart(said: bytes) -> None:
+    with other({"/v2": said}) as address, pytest.raises(Unreachable, match="no server of the V2"):
+        look(Target(address))
+
+
+def test_a_server_without_an_index_is_asked_for_its_models() -> None:
+    said = b'{"name": "n", "version": "1"}'
+    with other({"/v2": said, "/v2/models/add_sub/ready": b"{}"}) as address:
+        assert look(Target(address)) == ("n", "1", frozenset(), {"add_sub"})
+
+
+@pytest.mark.parametrize(("url", "local"), [
+    ("http://localhost:1", True), ("localhost", True), ("http://[::1]:80", True),
+    ("10.0.0.1:80", False), ("http://localhost.example:80", False),
+])  # fmt: skip
+def test_what_is_on_this_machine(url: str, local: bool) -> None:
+    assert Target(url).is_local is local
 
 
 def test_a_repository_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,7 @@ A check is run once for each wire that it names. It returns, or raises Mismatch,
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, NamedTuple
 
 WIRES = ("http", "grpc")
 

@@ -46,11 +46,22 @@ def look(target: Target) -> Server:
     try:
         with Wire("http", target) as wire:
             said = wire.metadata()
-            ready = {line["name"] for line in wire.index() if line.get("state") == "READY"}
-    except (OSError, InferenceServerException) as error:
-        raise Unreachable(f"no server of the V2 protocol at {target.url}: {error}") from error
-    extensions = frozenset(said.get("extensions", ()))
-    return Server(said["name"], said["version"], extensions, frozenset(ready))
+            name, version = said["name"], said["version"]
+            ready = frozenset(_ready(wire))
+    except (OSError, InferenceServerException, ValueError, KeyError, TypeError) as error:
+        raise Unreachable(f"no server of the V2 protocol at {target.url}: {error!r}") from error
+    return Server(name, version, frozenset(said.get("extensions", ())), ready)
+
+
+def _ready(wire: Wire) -> Iterator[str]:
+    """The models that are; a server without an index is asked for each that a check needs."""
+    try:
+        index = wire.index()
+    except InferenceServerException:
+        needed = {model for check in CHECKS for model in check.models}
+        yield from (model for model in needed if wire.client.is_model_ready(model))
+    else:
+        yield from (line["name"] for line in index if line.get("state") == "READY")
 
 
 def chosen(areas: Collection[str] = (), without: Collection[str] = ()) -> list[Check]:

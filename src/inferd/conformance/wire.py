@@ -70,8 +70,7 @@ class Target(NamedTuple):
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine."""
-        host = self.address.rpartition(":")[0].strip("[]")
-        return host in ("localhost", "127.0.0.1", "::1")
+        return urlsplit(f"//{self.address}").hostname in ("localhost", "127.0.0.1", "::1")
 
 
 class Wire(AbstractContextManager["Wire"]):

@@ -100,7 +100,7 @@ def trace_settings_can_be_read(wire: Wire) -> None:
     said = wire.client.get_trace_settings()
     settings = said if wire.name == "http" else dict(said.settings)
     names = {"trace_level", "trace_rate", "trace_count", "log_frequency", "trace_file"}
-    holds("trace settings", names <= set(settings), sorted(names).__repr__(), sorted(settings))
+    holds("trace settings", names <= set(settings), repr(sorted(names)), sorted(settings))
 
 
 @check(AREA, extensions=("logging",))
@@ -108,4 +108,4 @@ def log_settings_can_be_read(wire: Wire) -> None:
     said = wire.client.get_log_settings()
     settings = said if wire.name == "http" else dict(said.settings)
     names = {"log_file", "log_info", "log_warning", "log_error", "log_verbose_level", "log_format"}
-    holds("log settings", names <= set(settings), sorted(names).__repr__(), sorted(settings))
+    holds("log settings", names <= set(settings), repr(sorted(names)), sorted(settings))
