@@ -17,7 +17,12 @@ from inferd.serving.answer_cache import LARGE_BYTES
 from inferd.serving.loaded_model import LoadedModel, LoadSpec
 from inferd.serving.served_model import ServedModel
 from inferd.types.datatype import BYTES, FP32
-from inferd.types.inference import InferenceRequest, InferenceResponse, RequestedOutput
+from inferd.types.inference import (
+    InferenceRequest,
+    InferenceResponse,
+    RequestedOutput,
+    SequenceStep,
+)
 from inferd.types.tensor import Tensor
 from serving.ensembles.fake_models import Answer, FakeModelRunner, Fakes, fake_model
 
@@ -75,6 +80,15 @@ async def test_an_equal_request_is_answered_by_what_is_kept() -> None:
     await cached.settle()
     assert cached.served.statistics.cache_miss.count == 4
     assert not cached.served.mergeable
+
+
+@on_loop
+async def test_requests_of_sequences_are_always_run() -> None:
+    cached = Cached()
+    for step in (SequenceStep(5, start=True), SequenceStep(5), SequenceStep(5), None):
+        cached.ask(1.0, sequence=step)
+        await cached.settle()
+    assert (cached.runs, cached.cache.usage.entries) == (4, 1)
 
 
 @on_loop

@@ -129,7 +129,7 @@ class ServedModel:
             raise
         item.riders = riders
         enqueue = self._batchers[self._place(request)].enqueue
-        if self.cache is None:
+        if self.cache is None or request.sequence is not None:  # which no other one equals
             enqueue(item)
         else:
             self.cache.submit(item, identity, self.method(request.method)[1], enqueue)
