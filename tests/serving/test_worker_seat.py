@@ -119,9 +119,14 @@ async def test_where_many_slots_are_lent_outputs_are_copied(memory: Memory) -> N
 @on_loop
 async def test_many_free_slots_keep_no_memory(memory: Memory) -> None:
     seat = seated(memory)
-    jobs = [job(seat, number) for number in range(12)]
-    lent = [seat.outputs(each, told(memory, each, LARGE)) for each in jobs]
+    jobs = [job(seat, number) for number in range(20)]
+    for each in jobs:
+        pack([(FP32, [LARGE])], memory.windows(each.slot)[0])
     used = os.fstat(memory.fd).st_blocks
+    lent = []
+    for each in jobs:
+        lent.append(seat.outputs(each, told(memory, each, LARGE)))
+        seat.free(each)
     lent.clear()
     assert os.fstat(memory.fd).st_blocks <= used // 2
 

@@ -35,7 +35,7 @@ LENT_BYTES: Final = 1 << 20
 
 MOST_LENT: Final = SLOTS // 2
 KEPT_SLOTS: Final = 4
-"""So many free slots keep the memory of what was lent."""
+"""So many slots keep their memory, of those that are free again and of those that are lent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -216,7 +216,7 @@ class Seat:
         if done.kept:
             job.slot = NO_SLOT
             return arrays
-        inward.trim()
+        inward.trim(0 if lent and taken >= KEPT_SLOTS else KEPT_BYTES)
         if lent:
             slots, slot, job.slot = self._slots, job.slot, NO_SLOT
 
