@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inferd.errors import (
+    BackendError,
     InvalidRequest,
     PayloadTooLarge,
     RegionExists,
@@ -187,6 +188,14 @@ def test_texts_are_written_with_their_lengths(memory: SharedMemory, tmp_path: Pa
     outputs(memory, place()).written(InferenceResponse("m", "1", [texts]))
     now = (tmp_path / "object").read_bytes()
     assert now[10:20] == b"\x02\0\0\0ab\0\0\0\0"
+
+
+def test_what_cannot_be_written_is_an_error_of_the_model(memory: SharedMemory) -> None:
+    texts = np.array(["\ud800"], object)
+    answer = InferenceResponse("m", "1", [Tensor("y0", BYTES, texts)])
+    error = outputs(memory, place()).written(answer)
+    assert isinstance(error, BackendError)
+    assert "cannot be written to shared memory" in str(error)
 
 
 def test_outputs_larger_than_their_place(memory: SharedMemory, tmp_path: Path) -> None:

@@ -291,8 +291,8 @@ class SharedOutputs:
             ]
         except InferdError as error:
             return error
-        except OSError as error:
-            return BackendError(f"shared memory cannot be written: {error.strerror}")
+        except Exception as error:  # whatever it is, the request has to be answered
+            return BackendError(f"outputs cannot be written to shared memory: {error}")
         return response
 
     def _write(self, tensor: Tensor) -> Tensor:
