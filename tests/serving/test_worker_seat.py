@@ -63,14 +63,15 @@ async def test_large_outputs_are_not_copied_and_lend_their_slot(memory: Memory) 
     seat = seated(memory)
     first = job(seat)
     slot = first.slot
-    one, two, texts = seat.outputs(
-        first, told(memory, first, LARGE, LARGE + 1, np.array([b"a", b"bc"], object))
+    one, two, small, texts = seat.outputs(
+        first, told(memory, first, LARGE, LARGE + 1, LARGE[:9], np.array([b"a", b"bc"], object))
     )
     seat.free(first)
     there = np.frombuffer(memory.windows(slot)[1].map, np.uint8)
     assert np.shares_memory(one, there)
     np.testing.assert_array_equal(one, LARGE)
     assert texts.tolist() == [b"a", b"bc"]
+    assert small.flags.owndata  # who keeps it keeps no more than that
     second = job(seat, 2)
     assert second.slot != slot
     seat.free(second)

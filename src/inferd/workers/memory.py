@@ -24,6 +24,9 @@ WINDOW_BYTES: Final = 1 << 32
 INLINE_BYTES: Final = 1 << 15
 """Tensors that are smaller together go with their message, which is quicker."""
 
+COPIED_BYTES: Final = 1 << 18
+"""A tensor that is smaller is not worth lending memory for."""
+
 KEPT_BYTES: Final = 64 << 20
 """A window that was larger gives its pages back behind the job."""
 
@@ -113,12 +116,13 @@ def unpack(packed: Packed, window: Window | None, copy: bool) -> Array:
 
 
 def unpack_lent(packed: Sequence[Packed], window: Window) -> tuple[list[Array], Array]:
-    """Tensors of one job as views of the window, and what all of them hold on to."""
+    """Tensors of one job, large ones as views of the window, and what these hold on to: small ones
+    may be kept for long, such as states of sequences, and are copied."""
     end = max(p.data + p.size for p in packed if isinstance(p.data, int))
     whole: Array = np.frombuffer(window.reserve(end), np.uint8, end)
     return [
-        unpack(p, window, False)
-        if isinstance(p.data, bytes) or p.datatype == BYTES.name
+        unpack(p, window, True)
+        if p.size < COPIED_BYTES or isinstance(p.data, bytes) or p.datatype == BYTES.name
         else np.ndarray(p.shape, DATATYPES[p.datatype].dtype, whole, p.data)
         for p in packed
     ], whole
