@@ -72,6 +72,19 @@ def test_riders_whose_answers_differ_come_again() -> None:
     assert [values(outputs) for outputs in result.each or ()] == [[[3]]]
 
 
+def test_what_is_said_of_answers_beside_riders_is_kept_and_of_riders_has_them_come_again() -> None:
+    each: Any = [[packed(1)], [packed(2)], [packed(3)], [packed(4)], [packed(5)]]
+    said: Any = {1: {"of": "a rider"}, 2: {"of": "a lone one"}, 4: {"of": "the last"}}
+    items = [item(2, riders=2), item(), item(), item()]
+    error: Any = BackendError("failed")
+    result = result_of(Done(1, [], {3: error}, each[:-1], parameters=said), items[:3], [])
+    assert set(result.errors) == {0, 2}
+    assert "say more than tensors" in str(result.errors[0])
+    assert result.parameters == {0: {"of": "a lone one"}}
+    result = result_of(Done(1, [], {}, each, parameters={4: {"a": 1}}), items, [])
+    assert (result.errors, result.parameters) == ({}, {3: {"a": 1}})
+
+
 def test_stacked_outputs_are_one_for_each_request() -> None:
     stacked: Array = np.arange(6, dtype=np.float32).reshape(2, 3)
     done = Done(1, [], {1: BackendError("no")}, stacked=True)

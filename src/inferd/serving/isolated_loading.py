@@ -85,6 +85,7 @@ async def load_isolated(spec: LoadSpec, asks: Asks, mounts: Mounts) -> ServedMod
             passive=not active, close=partial(_close, aside), requests=terms.requests,
             ragged=loaded.ragged,
             says_ready=lambda: all(each.says_ready for each in pools),
+            says_more=lambda: any(each.says_more for each in pools),
         )  # fmt: skip
         return ServedModel(spec, made, loop)
     except BaseException:

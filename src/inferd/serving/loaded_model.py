@@ -101,3 +101,5 @@ class LoadedModel:
     """Places of the inputs whose shapes may differ between those."""
     says_ready: Callable[[], bool] = lambda: True
     """What the model says of itself."""
+    says_more: Callable[[], bool] = lambda: False
+    """Whether it says more of answers than their tensors, so that each has to be its own."""

@@ -2,13 +2,14 @@
 what comes of each. Requests that came as one (riders) are told apart there, and joined again here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from inferd.batching.batcher import BatchResult
 from inferd.batching.queue import QueuedRequest
 from inferd.errors import BackendError, InferdError
+from inferd.types.inference import Parameters
 from inferd.types.tensor import Array
 from inferd.workers.memory import unpack
 from inferd.workers.messages import Done, Packed, Particulars
@@ -67,8 +68,8 @@ def result_of(done: Done, items: Sequence[QueuedRequest], outputs: list[Array]) 
     result = BatchResult(None, None, 0, 0, dict(done.errors), reschedule=done.reschedule)
     if done.each is not None:
         result.each = [
-            [None if packed is None else unpack(packed, None, False) for packed in outputs]
-            for outputs in done.each
+            [None if packed is None else unpack(packed, None, False) for packed in answer]
+            for answer in done.each
         ]
         result.parameters = done.parameters  # type: ignore[assignment]
     else:
@@ -85,23 +86,28 @@ def result_of(done: Done, items: Sequence[QueuedRequest], outputs: list[Array]) 
 def _joined(result: BatchResult, rows: list[int], items: Sequence[QueuedRequest]) -> BatchResult:
     """The same by item, where some are several requests: of those any that is not whole has all of
     them come again, each by itself."""
-    left = iter(_answers(result, [n for i, n in enumerate(rows) if i not in result.errors]))
-    requests = iter(
+    said = result.parameters or {}
+    answers = _answers(result, [n for i, n in enumerate(rows) if i not in result.errors])
+    left = iter([(answer, said.get(place)) for place, answer in enumerate(answers)])
+    requests: Iterator[tuple[Outputs | InferdError, Parameters | None]] = iter(
         [
-            result.errors[place] if place in result.errors else next(left)
+            (result.errors[place], None) if place in result.errors else next(left)
             for place in range(len(rows))
         ]
     )
     joined = BatchResult(None, None, 0, 0, each=[])
     each: list[Outputs] = []
+    parameters: dict[int, Parameters] = {}
     for place, item in enumerate(items):
-        outcomes = [next(requests) for _ in range(item.riders)]
-        outcome = outcomes[0] if item.riders == 1 else _together(outcomes)
+        came = [next(requests) for _ in range(item.riders)]
+        outcome, told = came[0] if item.riders == 1 else (_together(came), None)
         if isinstance(outcome, InferdError):
             joined.errors[place] = outcome
-        else:
-            each.append(outcome)
-    joined.each = each
+            continue
+        if told:
+            parameters[len(each)] = told
+        each.append(outcome)
+    joined.each, joined.parameters = each, parameters or None
     return joined
 
 
@@ -116,11 +122,17 @@ def _answers(result: BatchResult, rows: list[int]) -> list[Outputs]:
     return answers
 
 
-def _together(outcomes: Sequence[Outputs | InferdError]) -> Outputs | InferdError:
+def _together(
+    came: Sequence[tuple[Outputs | InferdError, Parameters | None]],
+) -> Outputs | InferdError:
     columns: list[Array] = []
-    wrong = next((outcome for outcome in outcomes if isinstance(outcome, InferdError)), None)
-    if wrong is not None:
-        return wrong
+    outcomes: list[Outputs] = []
+    for outcome, told in came:
+        if isinstance(outcome, InferdError):
+            return outcome
+        if told:
+            return BackendError("answers of requests that came together say more than tensors")
+        outcomes.append(outcome)
     for column in zip(*outcomes, strict=True):
         arrays = [a for a in column if a is not None and a.ndim and a.shape[0] == 1]
         shapes = {array.shape for array in arrays}

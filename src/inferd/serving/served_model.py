@@ -247,7 +247,8 @@ class ServedModel:
     def takes_riders(self) -> bool:
         """Whether requests may come past the looks that each gets that comes by itself."""
         suspects = self._culprits is not None and self._culprits.any
-        return not (suspects or self._loaded.passive or self.trouble)
+        apart = self._loaded.says_more()
+        return not (suspects or self._loaded.passive or self.trouble or apart)
 
     def runs_now(self, rows: int) -> bool:
         """Whether `run_now` would run so many rows at this moment."""

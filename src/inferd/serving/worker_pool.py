@@ -94,6 +94,8 @@ class WorkerPool:
         self.concurrency = 1
         self.timeout_s = 0.0
         self.memory_limit_bytes = 0
+        self.says_more = False
+        """Whether it has ever said more of an answer than its tensors."""
         self._form: BatchForm
         """That of its batches: known when a worker has said what the model is."""
         self._streams: dict[QueuedRequest, tuple[Seat, Job]] = {}
@@ -348,6 +350,7 @@ class WorkerPool:
                     seat.restarts.answered()
 
     def _done(self, seat: Seat, job: Job, event: Done) -> None:
+        self.says_more = self.says_more or bool(event.parameters)
         result = self._form.result(event, job.batch.items, seat.outputs(job, event))
         if job.overdue:
             self._blame_time(result)

@@ -77,6 +77,15 @@ class EnsembleModel(ServedModel):
         return super().mergeable and not mixed and all(member.mergeable for member in members)
 
     @property
+    def takes_riders(self) -> bool:
+        """See ServedModel; each of its models has to, too."""
+        try:
+            members = self._runner.members()
+        except InferdError:
+            return False
+        return super().takes_riders and all(member.takes_riders for member in members)
+
+    @property
     def outdated(self) -> bool:
         """Whether one of its models has been loaded again with other tensors, or is not there."""
         try:
