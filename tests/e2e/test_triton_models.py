@@ -3,8 +3,10 @@
 import json
 import queue
 import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,25 @@ def test_riders_get_their_own_answers(server: ServerProcess) -> None:
 
     with ThreadPoolExecutor(16) as threads:
         assert list(threads.map(ask, range(200))) == [[2.0 * n] * 4 for n in range(200)]
+
+
+def test_riders_are_told_what_the_model_says(server: ServerProcess) -> None:
+    with ExitStack() as stack:
+        asking = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            for _ in range(32)
+        ]
+        for number, client in enumerate(asking):
+            body = json.dumps({"inputs": [json_tensor("IN", *[number] * 4)]}).encode()
+            client.sendall(
+                b"POST /v2/models/saying/infer HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        for number, client in enumerate(asking):
+            whole = stack.enter_context(client.makefile("rb")).read()
+            answer = json.loads(whole.partition(b"\r\n\r\n")[2])
+            assert answer["parameters"] == {"said": 7}
+            assert answer["outputs"][0]["data"] == [number] * 4
 
 
 def test_requests_of_a_model_without_batching_get_their_own_answers(

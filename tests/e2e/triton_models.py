@@ -265,6 +265,16 @@ class TritonPythonModel:
         return responses
 """
 
+SAYING = """
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("OUT", request.inputs()[0].as_numpy())], parameters={"said": 7})
+            for request in requests
+        ]
+"""
+
 ERRORS = """
 class TritonPythonModel:
     def execute(self, requests):
@@ -411,6 +421,7 @@ MODELS = {
     "bls_async": (BLS_ASYNC, _tensors({"IN": FLOATS}, {"OUT": FLOATS}, "max_batch_size: 8")),
     "warmed": (WARMED, _tensors({"IN": FLOATS}, {"OUT": FLOATS}, WARMUP)),
     "strings": (STRINGS, _tensors({"IN": TEXT}, {"OUT": TEXT}, "max_batch_size: 4")),
+    "saying": (SAYING, _tensors({"IN": FLOATS}, {"OUT": FLOATS}, "max_batch_size: 64")),
     "errors": (ERRORS, _tensors({"IN": TEXT}, {"OUT": "data_type: TYPE_INT32, dims: [1]"})),
     "metrics": (METRICS, _tensors({"IN": INTS}, {"OUT": "data_type: TYPE_FP32, dims: [1]"})),
     "loader": (LOADER, _tensors({"IN": TEXT}, {"OUT": TEXT})),
