@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -545,3 +546,20 @@ async def test_a_load_that_fails_is_tried_again(
     tries = [r for r in caplog.records if r.message == "model failed to load and is tried again"]
     assert [record.__dict__["tries_left"] for record in tries] == [2, 1]
     await manager.close()
+
+
+@on_loop
+async def test_a_load_that_nobody_waits_for_does_not_hold_the_loop_when_the_models_are_closed(
+    tmp_path: Path,
+) -> None:
+    manager = ModelManager((tmp_path,), 1, 1)
+    goes_on = threading.Event()
+    left = asyncio.ensure_future(manager._loader.off_loop(goes_on.wait))
+    await turns()
+    left.cancel()
+    closing = asyncio.ensure_future(manager.close())
+    await turns(3)
+    assert not closing.done()
+    goes_on.set()
+    async with asyncio.timeout(10):
+        await closing

@@ -113,10 +113,10 @@ class VersionLoader:
         await self.off_loop(trim_memory)
 
     async def stop(self) -> None:
-        """Nothing is loaded or closed any more."""
+        """Nothing is loaded or closed any more; waits for what still is, for nobody."""
         if isinstance(self.cache, RedisCache):
             await self.cache.close()
-        self._threads.shutdown()
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def _load_in_tries(self, spec: LoadSpec) -> Served:
         for tries_left in range(self._retries, 0, -1):
