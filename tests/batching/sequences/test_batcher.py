@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from batching.sequences.asking import CONTROLS, Accumulators, Runner, accumulate, talker
+from batching.sequences.asking import (
+    CONTROLS,
+    Accumulators,
+    Answer,
+    Runner,
+    accumulate,
+    talker,
+)
 from fakes import clock, on_loop, turns
+from inferd.batching.batch import StreamPart
 from inferd.batching.batcher import BatchResult
 from inferd.batching.sequences.strategy import Direct
 from inferd.errors import (
@@ -430,6 +438,42 @@ async def test_what_a_worker_knew_is_lost_with_it() -> None:
 
 
 @on_loop
+async def test_what_starts_anew_does_not_miss_what_a_worker_knew() -> None:
+    runner = Runner(compute=Accumulators())
+    asking = talker([runner])
+    for id in (1, 2):
+        asking.send(id, start=True)
+    await runner.finish_all()
+    runner.free, runner.restarts = 0, 1
+    asking.send(1, start=True, value=5)
+    lost = asking.send(2)
+    asking.send(2, start=True, value=7)
+    runner.free = 1
+    await runner.finish_all()
+    assert str(asking.answer(lost)) == "the worker that knew the sequence has ended"
+    assert [asking.sum(n) for n in (2, 4)] == [5, 7]
+
+
+@on_loop
+async def test_what_starts_anew_goes_on_where_an_instance_is_left() -> None:
+    runners = [Runner(compute=accumulate), Runner(compute=accumulate)]
+    asking = talker(runners, slots=1, stateful=True)
+    asking.send(1, start=True)
+    await runners[0].finish_all()
+    runners[0].free = 0
+    lost, anew = asking.send(1), asking.send(1, start=True, value=5)
+    asking.batcher.listener(0)[1](BackendError("no worker"))
+    await runners[1].finish_all()
+    assert str(asking.answer(lost)) == "no worker"
+    assert asking.sum(anew) == 5
+    last = [asking.send(1), asking.send(1, start=True), asking.send(2, start=True)]
+    last.append(asking.send(2, start=True))
+    asking.batcher.listener(1)[1](BackendError("none at all"))
+    assert [str(asking.answer(n)) for n in last] == ["none at all"] * 4
+    assert asking.batcher.in_flight == 0
+
+
+@on_loop
 async def test_states_that_the_server_keeps_outlive_a_worker() -> None:
     runner = Runner(compute=accumulate)
     asking = talker([runner], stateful=True)
@@ -495,6 +539,46 @@ async def test_errors_of_some_leave_the_states_of_the_rest() -> None:
     await runner.finish_all()
     assert str(asking.answer(1)) == "mine"
     assert [asking.sum(n) for n in (0, 2, 3, 4, 5)] == [1, 3, 11, 10, 13]
+
+
+@on_loop
+async def test_errors_of_all_leave_their_states() -> None:
+    runner = Runner(compute=accumulate)
+    asking = talker([runner], stateful=True)
+    for step in range(2):
+        for id in (1, 2):
+            asking.send(id, start=step == 0, value=id)
+        if step == 0:
+            await runner.finish_all()
+    await turns()
+    batch, done = runner.running.pop()
+    runner.free += 1
+    done(batch, BatchResult([], None, 1, 1, errors=dict.fromkeys((0, 1), BackendError("mine"))))
+    for id in (1, 2):
+        asking.send(id, value=10)
+    await runner.finish_all()
+    assert [str(asking.answer(n)) for n in (2, 3)] == ["mine", "mine"]
+    assert [asking.sum(n) for n in (4, 5)] == [11, 12]
+
+
+@on_loop
+async def test_a_stream_that_has_begun_is_not_told_from_its_beginning_again() -> None:
+    runner = Runner(compute=accumulate)
+    asking = talker([runner], stateful=True)
+    for id in (1, 2):
+        asking.send(id, start=True)
+    parts: list[Answer] = []
+    asking.items[0].on_part = parts.append
+    await turns()
+    batch, done = runner.running.pop()
+    assert batch.on_part is not None
+    batch.on_part(StreamPart([np.ones((1, 1), np.float32)], place=0))
+    runner.free += 1
+    done(batch, BatchResult(None, BackendError("killed"), 1, 1, again=True))
+    await runner.finish_all()
+    assert len(parts) == 1
+    assert str(asking.answer(0)) == "killed"
+    assert asking.sum(1) == 1
 
 
 @on_loop

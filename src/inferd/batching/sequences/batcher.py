@@ -149,7 +149,9 @@ class SequenceBatcher(SequenceRuns):
         self._abandon(self.table.of_instance(instance.index), error)
         instance.again.clear()
         if not self.table.has_instances:
-            self._abandon(list(self.table.backlog), error)
+            while self.table.backlog:
+                self._abandon(list(self.table.backlog), error)
+        self.look()
         self._rest()
 
 

@@ -147,7 +147,7 @@ class Filling:
         """Take the states of these sequences out of what their batch gave, merged in `whole`, or
         row by row in `parts`; None is a row without a request. Raises BackendError for what cannot
         be a state; then nothing is kept."""
-        if not self.states:
+        if not self.states or not rows:
             return
         if whole is None:
             each = [self._checked(part, 1) for part in parts]

@@ -141,6 +141,7 @@ class SequenceRuns(Batcher):
             if not self._filling.states:  # it had the states itself
                 begun = [s for s in self.table.of_instance(instance.index) if s.begun]
                 self._abandon(begun, BackendError("the worker that knew the sequence has ended"))
+                self.look()
         while instance.free:
             before = self.running
             if instance.again:
@@ -292,6 +293,9 @@ class SequenceRuns(Batcher):
         halved and run again, until the request at fault stands alone. Elsewhere all have failed.
         The sequences whose requests have ended."""
         sequences = [row for row in batch.sequences if row is not None]
+        for item in batch.items:
+            if item.parts and item.stage is not DONE:  # what was told cannot be told again
+                self._end(item, error, "BACKEND")
         wanted = [s for s in sequences if _running(s).stage is not DONE]
         if self._filling.states and wanted and (again or len(sequences) > 1):
             if again:

@@ -167,11 +167,14 @@ class SequenceTable:
         return self._refill()
 
     def abandon(self, sequence: Sequence) -> tuple[list[QueuedRequest], list[Sequence]]:
-        """A sequence is over at once, with the one that runs and all that wait; those, and the
-        sequences that have got a slot by that."""
-        self.waiting -= len(sequence.waiting)
-        ended = list(sequence.waiting)
-        sequence.waiting.clear()
+        """A sequence is over at once, with the one that runs and those that wait, up to one that
+        starts anew; those, and the sequences that have got a slot by that."""
+        waiting, ended = sequence.waiting, []
+        if not sequence.begun:  # its own start still waits
+            ended.append(waiting.popleft())
+        while waiting and not step_of(waiting[0]).start:
+            ended.append(waiting.popleft())
+        self.waiting -= len(ended)
         if sequence.running is not None:
             ended.insert(0, sequence.running)
             sequence.running = None

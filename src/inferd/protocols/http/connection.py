@@ -230,8 +230,10 @@ class HttpConnection(asyncio.Protocol):
             self._linger()
 
     def fail(self, request: HttpRequest) -> None:
-        """Answer 500 to a request that nobody is answering any more."""
-        if self._request is request and self._exchange is None:
+        """Answer 500 to a request, if it has not been answered; whatever would, is told to stop."""
+        if self._request is request:
+            if self._exchange is not None:
+                self._exchange.cancel()
             self.respond(500, error_body("internal error; the server's log has it"))
 
     def adopt(self, request: HttpRequest, exchange: Exchange | None) -> None:

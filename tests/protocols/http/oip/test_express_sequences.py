@@ -240,6 +240,25 @@ async def test_a_rider_at_fault_fails_alone(tmp_path: Path) -> None:
         assert express.trouble == []
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["at once", "queued"])
+@on_loop
+async def test_answers_that_cannot_be_written_are_an_error_of_each(
+    held: bool, tmp_path: Path
+) -> None:
+    async with lanes(tmp_path) as express:
+        (instance,) = express.pool._free
+        run = instance.run
+        instance.run = lambda inputs: [  # type: ignore[method-assign]
+            output.astype(np.complex64) if output.dtype == np.float32 else output
+            for output in run(inputs)
+        ]
+        asks = [asked(id, start=True, end=True) for id in (1, 2)]
+        answers = await ask(express, *asks, held=held)
+        assert [[answer.status for answer in some] for some in answers] == [[500], [500]]
+        assert express.served.sequences.in_flight == 0  # type: ignore[union-attr]
+        assert express.trouble == []
+
+
 @on_loop
 async def test_an_answer_that_says_more_is_told_whole(tmp_path: Path) -> None:
     """What a model says beside its outputs is not left out for being told together."""
