@@ -234,6 +234,19 @@ async def test_a_request_that_the_model_fails_does_not_end_its_sequence() -> Non
 
 
 @on_loop
+async def test_a_start_that_fails_has_ended_what_was_before_it() -> None:
+    runner = Runner(compute=accumulate)
+    runner.fails = lambda batch: BackendError("bad") if batch.items[0].request.id == "4" else None
+    asking = talker([runner], oldest=True, stateful=True)
+    asking.send(1, start=True, value=1)
+    asking.send(1, start=True, value=4)
+    asking.send(1, value=10)
+    await runner.finish_all()
+    assert isinstance(asking.answer(1), BackendError)
+    assert asking.sum(2) == 10, "as Triton has it: not the sum of the sequence before"
+
+
+@on_loop
 async def test_a_model_with_states_of_its_own_is_never_run_twice_for_a_request() -> None:
     runner = Runner(compute=Accumulators())
     asking = talker([runner])

@@ -72,6 +72,8 @@ class SequenceTable:
         """Take the first waiting request of a sequence, to run it."""
         item = sequence.running = sequence.waiting.popleft()
         sequence.offered, sequence.begun = False, True
+        if step_of(item).start:
+            sequence.states = None  # should it fail, the next begins as it would have
         self.waiting -= 1
         return item
 
