@@ -73,6 +73,10 @@ class Body(msgspec.Struct, array_like=True):
 class Form:
     """A StepForm."""
 
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        """How many answers were written together."""
+
     def row(self, body: bytes) -> object:
         raise ValueError
 
@@ -86,6 +90,7 @@ class Form:
         return np.array(rows, np.float64).reshape(-1, 1)
 
     def answers(self, outputs: list[Array]) -> list[bytes]:
+        self.written.append(len(outputs[0]))
         return [b"%d" % int(value) for value in outputs[0].ravel()]
 
 
@@ -162,7 +167,8 @@ class History:
             name="m", version=3, takes_riders=True,
             description=SimpleNamespace(max_batch_size=LIMIT),
         )  # fmt: skip
-        self.riders = SequenceRiders(cast(ServedModel, served), asking.batcher, Form())
+        self.form = Form()
+        self.riders = SequenceRiders(cast(ServedModel, served), asking.batcher, self.form)
 
     async def do(self, what: str, how: Any) -> None:
         if what == "ask":
@@ -259,3 +265,20 @@ async def test_each_ends_once_with_the_sum_of_its_sequence(
         await history.do(what, how)
         history.check_always()
     await history.check_at_the_end()
+
+
+@on_loop
+async def test_riders_of_several_turns_that_run_together_are_answered_together() -> None:
+    runner = Sums(compute=accumulate)
+    asking = talker([runner], SLOTS, oldest=True, stateful=True)
+    history = History(asking, [runner])
+    runner.free = 0
+    for id in (1, 2, 3):
+        history.ask([(id, True, False, False, True, 0)])
+        await turns(2)
+    runner.free = 1
+    asking.batcher.look()
+    await turns(2)
+    runner.end("all")
+    assert [one.heard for one in history.all] == [[1], [1], [1]]
+    assert history.form.written == [3]

@@ -6,7 +6,7 @@ and is answered together with the riders among whom it has run.
 import logging
 from collections.abc import Sequence
 
-from inferd.batching.queue import QueuedRequest
+from inferd.batching.queue import OnDoneTogether, QueuedRequest
 from inferd.batching.sequences.batcher import SequenceBatcher
 from inferd.errors import InferdError
 from inferd.protocols.express.rider import MAX_BODY_BYTES, Rider, StepForm, answer_all, walk
@@ -31,6 +31,7 @@ class SequenceRiders:
         self._served = served
         self._sequences = sequences
         self._form = form
+        self._together: OnDoneTogether = self._answer  # one object, by which they know one another
 
     def ride(self, waiting: list[Rider], arrival_ns: int) -> None:
         """Answer or queue each of the riders."""
@@ -76,7 +77,7 @@ class SequenceRiders:
         if outputs is not None:
             answer_all(self._form, group, outputs)
             return
-        name, version, together = served.name, str(served.version), self._answer
+        name, version, together = served.name, str(served.version), self._together
         for place, (rider, step) in enumerate(zip(group, steps, strict=True)):
             item = SteppedRequest(
                 InferenceRequest(name, version, [], sequence=step), [merged[place : place + 1]], 1,
