@@ -293,6 +293,29 @@ async def test_riders_who_wait_as_one_are_given_up_when_all_have_left(
         assert lanes.trouble == []
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["at once", "as one"])
+@on_loop
+async def test_answers_that_cannot_be_written_are_an_error_of_each(
+    held: bool, tmp_path: Path
+) -> None:
+    async with Lanes(identity(), tmp_path) as lanes:
+        (instance,) = lanes.pool._free
+        run = instance.run
+        instance.run = lambda inputs: [  # type: ignore[method-assign]
+            output.astype(np.complex64) for output in run(inputs)
+        ]
+        lanes.pool.held = held
+        wires = [Wire(listener=lanes.listener) for _ in range(3)]
+        for wire in wires:
+            wire.feed(request("/v2/models/m/infer", RIDERS["floats"]))
+        await turns(12)
+        lanes.pool.held = False
+        lanes.served.batcher.look()
+        await turns(4)
+        assert [wire.statuses() for wire in wires] == [[500], [500], [500]]
+        assert lanes.served.batcher.in_flight == 0
+
+
 @on_loop
 async def test_who_rides_alone_waits_as_any_other(tmp_path: Path) -> None:
     config = ModelConfig(dynamic_batching=FULL)
