@@ -113,7 +113,7 @@ def test_every_answer_is_as_documented(
             with subtests.test(operation.label, mode=mode.value):
                 run_cases(operation, mode, statuses[operation.path])
     inference = statuses["/v2/models/{model}/infer"]
-    assert inference[200] >= 10
+    assert inference[200] >= 5
     assert inference[400] >= 10
     for verb in ("generate", "generate_stream"):
         generated = statuses[f"/v2/models/{{model}}/{verb}"]
