@@ -219,7 +219,7 @@ def without_defaults(value: Any, key: str = "") -> Any:
         return [without_defaults(item, key) for item in value]
     if key in NUMBERS_AS_TEXT:
         return str(value) if value else value
-    if value in ("FORMAT_NONE", "REJECT"):
+    if value in ("FORMAT_NONE", "REJECT", "PRIORITY_DEFAULT"):
         return ""  # the first of its kind
     return value
 

@@ -220,7 +220,7 @@ class SequenceRuns(Batcher):
         together = items[0].together
         if together is None or outputs is None or result.errors or result.reschedule:
             return None
-        if result.parameters or result.each is not None or self._order or self.trace.on:
+        if result.parameters or result.each is not None or self._order is not None or self.trace.on:
             return None
         rows = (len(items),)
         if any(output.shape[:1] != rows for output in outputs):
