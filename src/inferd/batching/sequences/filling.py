@@ -116,23 +116,21 @@ class Filling:
     def _state_columns(
         self, rows: Sequences[Sequence | None], steps: Sequences[SequenceStep | None]
     ) -> list[Column]:
-        first = rows[0]
-        kept = first.states if first is not None else None
-        if kept is not None and self._batched and len(kept[0]) == len(rows):
-            same = [
-                row is not None and row.states is kept and row.row == place
-                for place, row in enumerate(rows)
-            ]
-            if all(same) and not any(step is not None and step.start for step in steps):
-                return [[array] for array in kept]  # as the last batch gave it
-        parts = [
-            None if row is None or step is None else self._states(row, step.start)
-            for row, step in zip(rows, steps, strict=True)
-        ]
-        return [
-            _spread(rows, [part[place] for part in parts if part is not None])
-            for place in range(len(self.states))
-        ]
+        spans: list[_Span | None] = []
+        """Rows that lie behind one another in what some batch gave are taken out at once."""
+        initial = [state.initial for state in self.states]
+        for row, step in zip(rows, steps, strict=True):
+            if row is None or step is None:
+                spans.append(None)
+            elif step.start or row.states is None:
+                spans.append((initial, NOWHERE, NOWHERE))
+            else:
+                states, at, last = row.states, row.row, spans[-1] if spans else None
+                if at != NOWHERE and last is not None and last[2] == at and last[0] is states:
+                    spans[-1] = (states, last[1], at + 1)
+                else:
+                    spans.append((states, at, at + 1))
+        return [_taken(spans, place) for place in range(len(self.states))]
 
     def _states(self, sequence: Sequence, start: bool) -> list[Array]:
         states, row = sequence.states, sequence.row
@@ -185,12 +183,38 @@ class Filling:
         return states
 
 
+_Span = tuple[list[Array], int, int]
+"""Arrays of states, and from which row on up to which they are meant; from NOWHERE is all."""
+
+
+def _taken(spans: list[_Span | None], place: int) -> Column:
+    """One state of the rows of a batch; None is a row without a request."""
+    column: list[Array | None] = []
+    for span in spans:
+        if span is None:
+            column.append(None)
+            continue
+        array, (_, start, stop) = span[0][place], span
+        whole = start == NOWHERE or (start == 0 and stop == len(array))
+        column.append(array if whole else array[start:stop])
+    given = [array for array in column if array is not None]
+    if len(given) == len(column):
+        return given
+    nothing = _nothing_like(given[0][:1])
+    return [nothing if array is None else array for array in column]
+
+
+def _nothing_like(array: Array) -> Array:
+    nothing = np.zeros_like(array)
+    if nothing.dtype == object:
+        nothing.fill(b"")
+    return nothing
+
+
 def _spread(rows: Sequences[Sequence | None], given: Column) -> Column:
     """The arrays of the rows that have one, and zeros, as large, for the others."""
     if len(given) == len(rows):
         return given
-    nothing = np.zeros_like(given[0])
-    if nothing.dtype == object:
-        nothing.fill(b"")
+    nothing = _nothing_like(given[0])
     arrays = iter(given)
     return [nothing if row is None else next(arrays) for row in rows]
