@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +32,7 @@ from inferd.observability.machine import describe_machine
 
 CONNECTIONS = 32
 WARM_SECONDS = 2
+SEQUENCE_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,22 @@ def task_ensemble(ports: Ports, repository: Path, seconds: float) -> Iterator[tu
 
 
 def task_sequences(ports: Ports, repository: Path, seconds: float) -> Iterator[tuple[str, Any]]:
-    """A thousand sequences at once, and as many requests without."""
+    """A thousand sequences at once, and as many requests without, in turn: two figures that are to
+    be compared have the same machine."""
     model = "sums" if repository.name == "onnx" else "accumulate"
     right = check_sequences(ports.grpc, model)
-    for name in (model, f"{model}_alone"):
-        asked = list(messages(with_sequences=name == model))
-        path = f"/v2/models/{name}/infer"
-        with loaded(ports, path, asked) as load:
+    names = (model, f"{model}_alone")
+    with ExitStack() as stack:
+        loads = {
+            name: stack.enter_context(
+                loaded(ports, f"/v2/models/{name}/infer", list(messages(name == model)))
+            )
+            for name in names
+        }
+        for load in loads.values():
             load.run(CONNECTIONS, WARM_SECONDS)
-            yield name, {**asdict(load.run(CONNECTIONS, seconds)), "right": right}
+        for name in names * SEQUENCE_TURNS:
+            yield name, {**asdict(loads[name].run(CONNECTIONS, seconds)), "right": right}
 
 
 def task_tensor(ports: Ports, repository: Path, seconds: float) -> Iterator[tuple[str, Any]]:

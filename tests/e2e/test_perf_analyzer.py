@@ -87,7 +87,7 @@ def test_it_measures_without_an_error(name: str, server: RunningServer, tmp_path
     table = tmp_path / "figures.csv"
     where = server.grpc if "grpc" in run else f"127.0.0.1:{server.port}"
     load = [] if "--request-rate-range" in run else ["--concurrency-range", "4"]
-    patience = ["--input-data", "zero", "-p", str(WINDOW_MS), "-r", str(TRIALS), "-s", "99"]
+    patience = ["--input-data", "zero", "-p", str(WINDOW_MS), "-r", str(TRIALS), "-s", "1000"]
     done = subprocess.run(
         [path, *run, "-u", where, *load, *patience, "-f", str(table)],
         env=environment, capture_output=True, text=True, timeout=RUN_S, check=False,
