@@ -7,7 +7,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 ARGS ?=
 
 # A file's tests stay together, for what they share; files go to whichever process is free.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-llm test test-all lint format proto bench bench-llm bench-triton clean

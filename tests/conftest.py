@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from grpc import aio
 
 from e2e.harness import RunningServer
 from models import write_standard_repository
@@ -14,6 +15,10 @@ Serve = Callable[..., RunningServer]
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would every process
 # that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# grpcio ends the thread that polls for asyncio clients with the last of them, in a race that can
+# end the process (github.com/grpc/grpc/issues/43364); with one that stays it never does.
+aio.init_grpc_aio()
 
 
 @pytest.fixture(scope="session", autouse=True)
